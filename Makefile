@@ -1,0 +1,55 @@
+# Every target works on a fresh machine with Python >= 3.11: the first one makes .venv and installs into it.
+
+PYTHON ?= python3
+WORKERS ?= 2
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 MPLBACKEND=Agg $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check format clean
+
+help:
+	@echo "make demo      run a short demonstration"
+	@echo "make test      run the tests that need neither minutes nor a GPU"
+	@echo "make test-all  run all tests that need no GPU"
+	@echo "make check     format, lint, types, layers, spelling, and the tests of the core"
+	@echo "make format    format the code and apply safe fixes"
+	@echo "make clean     remove what tools left behind (not .venv, not runs)"
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@
+
+install: $(INSTALLED)
+
+demo: install
+	$(BIN)/separatrix demo
+
+# One torch thread a worker: two workers then share two cores without fighting for them.
+test: install
+	$(PYTEST) -n $(WORKERS) -m "not slow and not gpu"
+
+test-all: install
+	$(PYTEST) -n $(WORKERS) -m "not gpu"
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(PYTEST) -x -q -m "not slow and not gpu" tests/core
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,96 @@
+"""Computes the attractors that the package ships: `python -m separatrix.envs.chaotic.characterize`.
+
+From 2048 places near `origin` a system runs freely, with its default parameters, in float64 and
+RK4. The states after 500 time units are the points; the statistics are over 400 later samples of
+every trajectory, 0.25 time units apart (819,200 samples).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from separatrix.envs.chaotic.attractor import NUM_POINTS
+from separatrix.envs.chaotic.lorenz import lorenz
+from separatrix.envs.chaotic.lorenz96 import lorenz96
+from separatrix.envs.chaotic.rossler import rossler
+from separatrix.envs.core.stream import Stream
+from separatrix.envs.steppers.ode import OdeDefinition
+from separatrix.envs.steppers.ode_system import OdeState, OdeSystem
+
+SPIN_UP = 500.0
+SAMPLES = 400
+SAMPLING_INTERVAL = 0.25
+STEP = 0.005
+
+
+def compute(
+    definition: OdeDefinition, origin: np.ndarray, spread: float
+) -> tuple[np.ndarray, dict[str, list[float]]]:
+    """Computes an attractor.
+
+    Args:
+        definition: The system.
+        origin: A point near it, (state,).
+        spread: Standard deviation of the places around it that trajectories start from.
+
+    Returns:
+        The points, (2048, state) in float64, and the statistics by name.
+    """
+    system = OdeSystem(
+        replace(definition, box=(np.array(-np.inf), np.array(np.inf))),
+        {},
+        num_envs=NUM_POINTS,
+        control_interval=SAMPLING_INTERVAL,
+        substeps=round(SAMPLING_INTERVAL / STEP),
+        device=torch.device("cpu"),
+        dtype=torch.float64,
+    )
+    noise = np.random.Generator(np.random.Philox(0)).standard_normal((NUM_POINTS, len(origin)))
+    stream = Stream.start(torch.arange(NUM_POINTS))
+    values = torch.tensor(origin + spread * noise)
+    state = OdeState(stream, torch.zeros_like(stream.seed), values)
+    control = torch.zeros((NUM_POINTS, len(definition.control_names)), dtype=torch.float64)
+    for _ in range(round(SPIN_UP / SAMPLING_INTERVAL)):
+        state = system.advance(state, control)
+    points = state.values.numpy()
+    samples = []
+    for _ in range(SAMPLES):
+        state = system.advance(state, control)
+        samples.append(state.values)
+    visited = torch.cat(samples)
+    flow = system.vector_field(visited, control.repeat(SAMPLES, 1))
+    if not visited.isfinite().all():
+        raise ArithmeticError(f"{definition.name} left its attractor")
+    return points, {
+        "mean": visited.mean(0).tolist(),
+        "standard_deviation": visited.std(0).tolist(),
+        "low": visited.amin(0).tolist(),
+        "high": visited.amax(0).tolist(),
+        "flow_rms": flow.square().mean(0).sqrt().tolist(),
+    }
+
+
+def main() -> None:
+    """Computes all attractors and writes the data files of the package."""
+    folder = Path(__file__).parent / "data"
+    folder.mkdir(exist_ok=True)
+    found = {}
+    for definition, origin, spread in (
+        (lorenz, np.array([1.0, 1.0, 25.0]), 1.0),
+        (rossler, np.array([-4.0, 0.0, 0.02]), 0.1),
+        (lorenz96, np.full(40, 8.0), 1.0),
+    ):
+        points, statistics = compute(definition, origin, spread)
+        np.savez(folder / f"{definition.name}.npz", points=points.astype(np.float32))
+        found[definition.name] = {"origin": origin.tolist(), "spread": spread, **statistics}
+    content = {"command": "python -m separatrix.envs.chaotic.characterize", "attractors": found}
+    (folder / "attractors.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Systems, tasks, environments and their shells, random streams, registration."""

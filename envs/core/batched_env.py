@@ -1,0 +1,278 @@
+"""The Gymnasium shell of a batch: thousands of environments stepping as one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from separatrix.envs.core.registration import make_environment
+from separatrix.envs.core.single_env import (
+    FRAMES_PER_SECOND,
+    RENDER_MODES,
+    check_render_mode,
+    random_seed,
+)
+from separatrix.envs.core.state import from_tensors, put, take, tensors
+from separatrix.envs.core.stream import Stream
+
+OUTPUTS = ("numpy", "torch")
+
+
+class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
+    """A batch of environments as a `gymnasium.vector.VectorEnv`.
+
+    `reset(seed=s)` gives environment i the seed s + i; it then follows the trajectory that a
+    single environment with this seed follows, whatever its neighbours do. Every later reset of an
+    environment starts the next episode of its own random stream.
+
+    Infos are dense arrays with boolean masks: the task's metrics and `diverged` for every
+    environment that stepped, and `episode_return` and `episode_length` where an episode ended. In
+    the mode SAME_STEP the latter stand in `final_info`, with the last metrics, beside `final_obs`.
+    Whatever is handed out is fresh memory.
+
+    Args:
+        environment_id: Registered id.
+        num_envs: Size of the batch.
+        max_episode_steps: Steps after which an episode is truncated.
+        output: "numpy" or "torch"; torch tensors stay on the device. Actions may be either.
+        autoreset_mode: What happens when an episode ends; an `AutoresetMode` or its value.
+        render_mode: None or "rgb_array" (one frame an environment).
+        options: As for `make_environment`.
+
+    Raises:
+        ValueError: An argument is not allowed; the message says what is.
+    """
+
+    def __init__(
+        self,
+        environment_id: str,
+        num_envs: int = 1,
+        *,
+        max_episode_steps: int | None = None,
+        output: str = "numpy",
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        check_render_mode(render_mode)
+        if output not in OUTPUTS:
+            raise ValueError(f"output: got {output!r}; allowed: {', '.join(OUTPUTS)}")
+        self.environment = make_environment(
+            environment_id, num_envs, horizon=max_episode_steps, **options
+        )
+        self.num_envs, self.output, self.render_mode = num_envs, output, render_mode
+        self.autoreset_mode = _mode(autoreset_mode)
+        self.metadata = {
+            "render_modes": list(RENDER_MODES),
+            "render_fps": FRAMES_PER_SECOND,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        self.single_observation_space = self.environment.observation_space
+        self.single_action_space = self.environment.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.state: Any = None
+        self._action_shape = (num_envs, *self.environment.action_space.shape)
+        self._ended = self._zeros(torch.bool)
+        self._length = self._zeros(torch.int64)
+        self._return = self._zeros(self.environment.dtype)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts episodes.
+
+        Args:
+            seed: s gives environment i the seed s + i; a sequence gives one seed each; None
+                continues the random streams, and draws a seed the first time.
+            options: `reset_mask`, a boolean array of the environments to reset; default all.
+
+        Returns:
+            The observations of all environments, and empty infos.
+
+        Raises:
+            ValueError: A seed is negative, the mask has a wrong shape or dtype or is all False, or
+                another option was given.
+        """
+        rows = self._reset_rows(options)
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        with torch.no_grad():
+            if rows is None or self.state is None:
+                self.state, observation = self.environment.restart(self._streams(seed))
+                self._ended = self._zeros(torch.bool)
+                self._length = self._zeros(torch.int64)
+                self._return = self._zeros(self.environment.dtype)
+            else:
+                streams = None if seed is None else take(self._streams(seed), rows)
+                self._restart(rows, streams)
+                observation = self.environment.observe(self.state)
+        return self._convert(observation), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Advances all environments by one control interval.
+
+        Args:
+            actions: (num_envs, action), numpy or torch; clipped to [-1, 1].
+
+        Raises:
+            ValueError: The actions have another shape, or a NaN; its environment is named.
+            RuntimeError: The batch was not reset, or an ended environment was not (DISABLED).
+        """
+        if self.state is None:
+            raise RuntimeError("step() before the first reset()")
+        action = self._read_actions(actions)
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._ended.any():
+            first = int(self._ended.nonzero()[0])
+            raise RuntimeError(f"environment {first} has ended; reset it with a reset_mask first")
+        with torch.no_grad():
+            result = self._step(action)
+        return tuple(map(self._convert, result))  # type: ignore[return-value]
+
+    def _step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        waiting = None
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and self._ended.any():
+            waiting = self._ended
+        self.state, observation, reward, terminated, info = self.environment.step(
+            self.state, action
+        )
+        self._length = self._length + 1
+        self._return = self._return + reward
+        truncated = self._length >= self.environment.horizon
+        stepped = torch.ones_like(terminated)
+        if waiting is not None:
+            rows = waiting.nonzero()[:, 0]
+            observation = observation.index_copy(0, rows, self._restart(rows, None))
+            reward = torch.where(waiting, 0.0, reward)
+            terminated, truncated = terminated & ~waiting, truncated & ~waiting
+            stepped = ~waiting
+        ended = terminated | truncated
+        self._ended = ended
+        if not ended.any():
+            return observation, reward, terminated, truncated, _masked(info, stepped)
+        statistics = {"episode_return": self._return, "episode_length": self._length}
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            infos = _masked(info, stepped) | _masked(statistics, ended)
+            return observation, reward, terminated, truncated, infos
+        infos = _masked(info, ~ended)
+        infos |= _masked({"final_obs": observation}, ended)
+        infos |= {"final_info": _masked({**info, **statistics}, ended), "_final_info": ended}
+        rows = ended.nonzero()[:, 0]
+        observation = observation.index_copy(0, rows, self._restart(rows, None))
+        self._ended = self._zeros(torch.bool)
+        return observation, reward, terminated, truncated, infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Returns one frame (height, width, 3) in uint8 an environment; None without the mode."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs render_mode='rgb_array' at make")
+            return None
+        if self.state is None:
+            raise RuntimeError("render() before the first reset()")
+        return tuple(self.environment.render(self.state, row) for row in range(self.num_envs))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns everything that determines the future of the batch, as copies."""
+        found = {
+            **tensors(self.state, "state."),
+            "ended": self._ended,
+            "episode_length": self._length,
+            "episode_return": self._return,
+        }
+        return {name: tensor.clone() for name, tensor in found.items()}
+
+    def load_state_dict(self, found: Mapping[str, Tensor]) -> None:
+        """Restores what `state_dict` returned, for a batch of the same id, size and options."""
+        with torch.no_grad():
+            like, _ = self.environment.reset(0)
+        self.state = from_tensors(like, dict(found), "state.")
+        self._ended = found["ended"].to(self._ended, copy=True)
+        self._length = found["episode_length"].to(self._length, copy=True)
+        self._return = found["episode_return"].to(self._return, copy=True)
+
+    def _restart(
+        self, rows: Int64[Tensor, " rows"], streams: Stream | None
+    ) -> Float[Tensor, "rows observation"]:
+        """Starts an episode in some environments and returns their observations."""
+        if streams is None:
+            streams = take(self.state.stream, rows).next_episode()
+        state, observation = self.environment.select(rows).restart(streams)
+        self.state = put(self.state, rows, state)
+        self._length = self._length.index_fill(0, rows, 0)
+        self._return = self._return.index_fill(0, rows, 0.0)
+        self._ended = self._ended.index_fill(0, rows, False)
+        return observation
+
+    def _streams(self, seed: int | Sequence[int] | None) -> Stream:
+        if seed is None and self.state is not None:
+            return self.state.stream.next_episode()
+        if seed is None:
+            seed = random_seed()
+        if isinstance(seed, int | np.integer):
+            seeds = torch.arange(int(seed), int(seed) + self.num_envs)
+        else:
+            seeds = torch.tensor(list(seed), dtype=torch.int64)
+            if seeds.shape != (self.num_envs,):
+                raise ValueError(
+                    f"seed: got {len(seeds)} seeds; allowed: one number, or {self.num_envs} of them"
+                )
+        return Stream.start(seeds.to(self.environment.device))
+
+    def _reset_rows(self, options: dict[str, Any] | None) -> Int64[Tensor, " rows"] | None:
+        unknown = sorted((options or {}).keys() - {"reset_mask"})
+        if unknown:
+            raise ValueError(f"reset options: got {unknown}; allowed: reset_mask")
+        if not options:
+            return None
+        mask = torch.as_tensor(options["reset_mask"])
+        if mask.dtype != torch.bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"reset_mask: got {mask.dtype} of shape {tuple(mask.shape)}, {int(mask.sum())} set; "
+                f"allowed: a boolean array of shape ({self.num_envs},) with at least one True"
+            )
+        return mask.nonzero()[:, 0].to(self.environment.device)
+
+    def _read_actions(self, actions: Any) -> Float[Tensor, "batch action"]:
+        action = torch.as_tensor(actions).to(self.environment.device, self.environment.dtype)
+        if action.shape != self._action_shape:
+            raise ValueError(
+                f"actions: got shape {tuple(action.shape)}; allowed: {self._action_shape}"
+            )
+        # One reduction tells in most cases that there is no NaN: a sum with one is NaN.
+        if action.sum().isnan():
+            bad = action.isnan().any(-1) & ~self._ended
+            if bad.any():
+                first = int(bad.nonzero()[0])
+                raise ValueError(f"actions: environment {first} got NaN; allowed: numbers")
+        return action
+
+    def _convert(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._convert(item) for key, item in value.items()}
+        return value if self.output == "torch" else value.cpu().numpy()
+
+    def _zeros(self, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(self.num_envs, dtype=dtype, device=self.environment.device)
+
+
+def _masked(values: dict[str, Tensor], mask: Bool[Tensor, " batch"]) -> dict[str, Tensor]:
+    """Adds the mask of valid entries of every key, as Gymnasium's vector infos have it."""
+    return {**values, **{f"_{key}": mask for key in values}}
+
+
+def _mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        allowed = ", ".join(member.value for member in AutoresetMode)
+        raise ValueError(f"autoreset_mode: got {mode!r}; allowed: {allowed}") from None

@@ -1,0 +1,193 @@
+"""Environments: a system and a task as one pure, differentiable function."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from separatrix.envs.core.divergence import GradientGuard
+from separatrix.envs.core.state import map_tensors
+from separatrix.envs.core.stream import Stream
+from separatrix.envs.core.system import System
+from separatrix.envs.core.task import Task
+
+Draw = Callable[[np.ndarray], np.ndarray]
+
+
+class Transition(NamedTuple):
+    """What a step returns; every tensor has one row an environment.
+
+    `info` holds the task's metrics and `diverged`, a boolean.
+    """
+
+    state: Any
+    observation: Float[Tensor, "batch observation"]
+    reward: Float[Tensor, " batch"]
+    terminated: Bool[Tensor, " batch"]
+    info: dict[str, Tensor]
+
+
+class Environment(ABC):
+    """A decision process as pure functions of batches, usable without any Gymnasium shell.
+
+    With shared parameters the functions take batches of any size; with a parameter row for each
+    environment, batches of `num_envs`.
+
+    An environment whose state turns non-finite or leaves the safe box has diverged: its episode
+    is terminated with the lowest reward of the range, it stays at its last sound state, and no
+    gradient flows through that step. Actions outside [-1, 1] are clipped.
+
+    Attributes:
+        system: The physics.
+        observation_space: Observations of one environment.
+        action_space: Actions of one environment.
+        reward_range: Lowest and highest reward of a step.
+        metric_names: Keys of `Transition.info` beside `diverged`.
+        horizon: Steps after which the shells truncate an episode.
+    """
+
+    system: System
+    observation_space: Box
+    action_space: Box
+    reward_range: tuple[float, float]
+    metric_names: tuple[str, ...]
+    horizon: int
+
+    @property
+    def num_envs(self) -> int:
+        """Size of the batch that the environment was made for."""
+        return self.system.num_envs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.system.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the real numbers."""
+        return self.system.dtype
+
+    @property
+    def control_interval(self) -> float:
+        """Time of one step, in the system's unit of time."""
+        return self.system.control_interval
+
+    def reset(
+        self, seeds: Int64[Tensor, " batch"] | int, episode: int = 0
+    ) -> tuple[Any, Float[Tensor, "batch observation"]]:
+        """Starts an episode in every environment.
+
+        Args:
+            seeds: Seed of each environment; a number s stands for s, s + 1, ... of `num_envs`.
+            episode: Number of the episode in each environment's random stream.
+
+        Returns:
+            The states and the observations.
+
+        Raises:
+            ValueError: A seed is negative, or the seeds are not a 1-D int64 tensor.
+        """
+        if isinstance(seeds, int):
+            seeds = torch.arange(seeds, seeds + self.num_envs)
+        return self.restart(Stream.start(seeds.to(self.device), episode))
+
+    def restart(self, stream: Stream) -> tuple[Any, Float[Tensor, "batch observation"]]:
+        """Starts an episode at given positions of the random streams."""
+        state = self.system.initial_state(stream)
+        return state, self.observe(state)
+
+    @abstractmethod
+    def observe(self, state: Any) -> Float[Tensor, "batch observation"]:
+        """Returns the observations of states."""
+
+    @abstractmethod
+    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+        """Advances every environment by one control interval."""
+
+    @abstractmethod
+    def select(self, rows: Int64[Tensor, " rows"]) -> Self:
+        """Returns the environment of some rows of the batch; itself if parameters are shared."""
+
+    @abstractmethod
+    def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws the state of one environment."""
+
+
+def action_box(size: int) -> Box:
+    """Returns the space of actions, [-1, 1] in float32."""
+    return Box(-1.0, 1.0, (size,), np.float32)
+
+
+class ComposedEnvironment(Environment):
+    """Any system with any torch task.
+
+    Args:
+        system: The physics.
+        task: The decision process on it.
+        horizon: Steps of an episode.
+        draw: Draws one environment from its row of the state's tensors; None if it cannot.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        task: Task,
+        horizon: int,
+        draw: Callable[[Any], np.ndarray] | None = None,
+    ) -> None:
+        self.system, self.task, self.horizon, self._draw = system, task, horizon, draw
+        self.observation_space, self.action_space = task.observation_space, task.action_space
+        self.reward_range, self.metric_names = task.reward_range, task.metric_names
+
+    def observe(self, state: Any) -> Float[Tensor, "batch observation"]:
+        """Returns the observations of states."""
+        return self.task.observe(state)
+
+    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+        """Advances every environment by one control interval."""
+        guard = GradientGuard()
+        state = map_tensors(guard, state)
+        control = self.task.control(guard(action.clamp(-1.0, 1.0)))
+        advanced = self.system.advance(state, control)
+        inside = guard.inside = self.system.inside(advanced)
+
+        def hold(new: Tensor, old: Tensor) -> Tensor:
+            if not new.is_floating_point():  # time and random streams go on
+                return new
+            return torch.where(inside.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+        next_state = map_tensors(hold, advanced, state)
+        reward = self.task.reward(state, control, next_state)
+        info = self.task.metrics(state, control, next_state)
+        return Transition(
+            next_state,
+            self.task.observe(next_state),
+            torch.where(inside, reward, self.reward_range[0]),
+            self.task.terminated(next_state) | ~inside,
+            {**info, "diverged": ~inside},
+        )
+
+    def select(self, rows: Int64[Tensor, " rows"]) -> Self:
+        """Returns the environment of some rows of the batch."""
+        selected = copy.copy(self)
+        selected.system, selected.task = self.system.select(rows), self.task.select(rows)
+        return selected
+
+    def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws the state of one environment.
+
+        Raises:
+            NotImplementedError: This environment has no drawing.
+        """
+        if self._draw is None:
+            raise NotImplementedError(f"{type(self.system).__name__} has no drawing")
+        return self._draw(map_tensors(lambda tensor: tensor[row].detach().cpu(), state))

@@ -1,0 +1,161 @@
+"""The registry: every id, how its environment is built, and its two Gymnasium entry points."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from separatrix.envs.core.environment import Environment
+
+NAMESPACE = "separatrix"
+
+Builder = Callable[..., "Environment"]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One registered environment.
+
+    Attributes:
+        id: Full id, such as "separatrix/Lorenz-v0".
+        build: Makes the environment from `num_envs`, `device`, `dtype`, `backend`, `horizon` and
+            a mapping of `options`.
+        horizon: Steps after which an episode is truncated.
+        summary: One line.
+        options: Names of the options and their default values.
+        documented: The class whose docstring describes the environment.
+    """
+
+    id: str
+    build: Builder
+    horizon: int
+    summary: str
+    options: Mapping[str, Any]
+    documented: type
+
+
+REGISTRY: dict[str, Registration] = {}
+
+
+def register(
+    name: str,
+    build: Builder,
+    *,
+    horizon: int,
+    summary: str,
+    options: Mapping[str, Any],
+    documented: type,
+) -> None:
+    """Registers an environment with the registry and with Gymnasium, single and batched.
+
+    Args:
+        name: Name with version, such as "Lorenz-v0".
+        build: See `Registration`.
+        horizon: Steps after which an episode is truncated.
+        summary: One line.
+        options: Names of the options and their default values.
+        documented: The class whose docstring describes the environment.
+    """
+    full = f"{NAMESPACE}/{name}"
+    REGISTRY[full] = Registration(full, build, horizon, summary, options, documented)
+    gymnasium.register(
+        full,
+        entry_point="separatrix.envs.core.single_env:SingleEnv",
+        vector_entry_point="separatrix.envs.core.batched_env:BatchedEnv",
+        max_episode_steps=horizon,
+        kwargs={"environment_id": full},
+    )
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """Returns what is allowed, and the nearest name if one is near, for an error message."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def find(environment_id: str) -> Registration:
+    """Looks an id up, with or without the namespace.
+
+    Raises:
+        ValueError: The id is unknown.
+    """
+    full = environment_id if "/" in environment_id else f"{NAMESPACE}/{environment_id}"
+    if full not in REGISTRY:
+        raise ValueError(f"unknown environment {environment_id!r}; {suggest(full, REGISTRY)}")
+    return REGISTRY[full]
+
+
+def make_environment(
+    environment_id: str,
+    num_envs: int = 1,
+    *,
+    device: Any = "cpu",
+    dtype: Any = "float32",
+    backend: str = "auto",
+    horizon: int | None = None,
+    **options: Any,
+) -> Environment:
+    """Makes the pure environment of an id.
+
+    Args:
+        environment_id: Such as "separatrix/Lorenz-v0"; the namespace may be left out.
+        num_envs: Size of the batch.
+        device: A torch device, or its name.
+        dtype: "float32" or "float64".
+        backend: "auto", or a backend of the environment's stepper.
+        horizon: Steps of an episode; None for the registered number.
+        options: Parameters of the system (a number, or one for each environment) and options of
+            the task; `separatrix list` shows them.
+
+    Raises:
+        ValueError: An argument is not allowed; the message says what is.
+    """
+    entry = find(environment_id)
+    for name in options:
+        if name not in entry.options:
+            raise ValueError(
+                f"unknown option {name!r} of {entry.id}; {suggest(name, entry.options)}"
+            )
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise ValueError(f"num_envs: got {num_envs!r}; allowed: an integer >= 1")
+    if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
+        raise ValueError(f"horizon: got {horizon!r}; allowed: an integer >= 1")
+    return entry.build(
+        num_envs=num_envs,
+        device=_device(device),
+        dtype=_dtype(dtype),
+        backend=backend,
+        horizon=entry.horizon if horizon is None else horizon,
+        options=options,
+    )
+
+
+def _device(device: Any) -> Any:
+    import torch
+
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        allowed = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ValueError(
+            f"device {device!r} is not available ({str(error).splitlines()[0]}); "
+            f"allowed here: {', '.join(allowed)}"
+        ) from None
+    return chosen
+
+
+def _dtype(dtype: Any) -> Any:
+    import torch
+
+    for name, chosen in (("float32", torch.float32), ("float64", torch.float64)):
+        if dtype is chosen or dtype == name:
+            return chosen
+    raise ValueError(f"dtype: got {dtype!r}; allowed: float32, float64")

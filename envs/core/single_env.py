@@ -1,0 +1,117 @@
+"""The Gymnasium shell of one environment: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+from separatrix.envs.core.registration import make_environment
+from separatrix.envs.core.stream import Stream
+
+RENDER_MODES = ("rgb_array",)
+FRAMES_PER_SECOND = 20
+"""Frames a second of a video of one frame a step, whatever the system's unit of time."""
+
+
+class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """One environment as a `gymnasium.Env`; time limits come from Gymnasium's `TimeLimit`.
+
+    `reset(seed=s)` starts episode 0 of seed s; every later `reset()` starts the next episode of
+    the same seed, as environment 0 of a batch does.
+
+    Args:
+        environment_id: Registered id.
+        render_mode: None or "rgb_array".
+        options: As for `make_environment`.
+
+    Raises:
+        ValueError: An argument is not allowed; the message says what is.
+    """
+
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
+
+    def __init__(self, environment_id: str, render_mode: str | None = None, **options: Any) -> None:
+        check_render_mode(render_mode)
+        self.environment = make_environment(environment_id, 1, **options)
+        self.observation_space = self.environment.observation_space
+        self.action_space = self.environment.action_space
+        self.render_mode = render_mode
+        self.state: Any = None
+        self._shape = self.environment.action_space.shape
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode.
+
+        Args:
+            seed: Seed of the random stream; None continues it, and draws a seed the first time.
+            options: None are defined.
+
+        Raises:
+            ValueError: The seed is negative, or an option was given.
+        """
+        if options:
+            raise ValueError(f"reset options: got {sorted(options)}; this environment has none")
+        super().reset(seed=seed)
+        if seed is None and self.state is not None:
+            stream = self.state.stream.next_episode()
+        else:
+            chosen = random_seed() if seed is None else seed
+            stream = Stream.start(torch.tensor([chosen], device=self.environment.device))
+        with torch.no_grad():
+            self.state, observation = self.environment.restart(stream)
+        return observation[0].cpu().numpy(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Advances by one control interval.
+
+        Args:
+            action: Shape of the action space; clipped to [-1, 1].
+
+        Raises:
+            ValueError: The action has another shape or holds a NaN.
+            RuntimeError: The environment was not reset.
+        """
+        if self.state is None:
+            raise RuntimeError("step() before the first reset()")
+        array = np.asarray(action, np.float32)
+        if array.shape != self._shape:
+            raise ValueError(f"action: got shape {array.shape}; allowed: {self._shape}")
+        if np.isnan(array).any():
+            raise ValueError(f"action: got {array.tolist()}; NaN is not allowed")
+        with torch.no_grad():
+            batch = torch.from_numpy(array[None].copy()).to(self.environment.device)
+            self.state, observation, reward, terminated, info = self.environment.step(
+                self.state, batch
+            )
+        return (
+            observation[0].cpu().numpy(),
+            reward.item(),
+            terminated.item(),
+            False,
+            {name: value.item() for name, value in info.items()},
+        )
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Returns the frame (height, width, 3) in uint8, or None without a render mode."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs render_mode='rgb_array' at make")
+            return None
+        if self.state is None:
+            raise RuntimeError("render() before the first reset()")
+        return self.environment.render(self.state)
+
+
+def random_seed() -> int:
+    """Draws a seed from the operating system."""
+    return int(np.random.SeedSequence().entropy % 2**48)  # type: ignore[operator]
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raises ValueError if the render mode is unknown."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"render_mode: got {render_mode!r}; allowed: None, 'rgb_array'")

@@ -1,0 +1,1 @@
+"""Time integration: reference steppers and fused kernels."""

@@ -1,0 +1,192 @@
+"""The fused CPU stepper: a generated numba kernel that runs a whole control step of a batch.
+
+Kernels are source files in a user cache directory, named by a hash of their content, so that
+numba's own disk cache of compiled code works across processes. The directory is
+`$SEPARATRIX_CACHE`, else `$XDG_CACHE_HOME/separatrix`, else `~/.cache/separatrix`; where that
+cannot be written, a temporary one of this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from separatrix.envs.steppers import kernel_functions, vector_math
+from separatrix.envs.steppers.integrators import Tableau
+from separatrix.envs.steppers.numba_source import kernel_source
+from separatrix.envs.steppers.symbolic import Program
+from separatrix.envs.steppers.torch_backend import Interval, StepResult, TorchStepper
+
+THREADED_FROM = 512
+"""Batch size from which the work is shared among threads. Smaller batches stay serial: threads
+would not pay, and a process that has run no threaded kernel can be forked safely."""
+
+NUMPY_DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+@cache
+def cache_directory() -> Path:
+    """Returns the directory of generated kernels, creating it."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    chosen = Path(os.environ.get("SEPARATRIX_CACHE") or Path(base) / "separatrix")
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=chosen):
+            return chosen
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="separatrix-"))
+
+
+@cache
+def load_kernel(source: str) -> ModuleType:
+    """Imports a kernel module from its source, by way of a file named by its content."""
+    # numba does not see changes of functions that a cached kernel calls: they enter the name.
+    called = "".join(
+        Path(str(module.__file__)).read_text(encoding="utf-8")
+        for module in (kernel_functions, vector_math)
+    )
+    name = "step_" + hashlib.sha256((source + called).encode()).hexdigest()[:24]
+    path = cache_directory() / f"{name}.py"
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(source)
+        os.replace(file.name, path)
+    spec = importlib.util.spec_from_file_location(f"separatrix_kernels.{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import the generated kernel {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class NumbaStepper:
+    """Advances a batch on the CPU by one kernel call; gradients come from the torch reference.
+
+    Args:
+        program: What to compute.
+        scheme: The Runge-Kutta scheme.
+        interval: Constants of the control interval.
+        dtype: torch.float32 or torch.float64.
+    """
+
+    def __init__(
+        self, program: Program, scheme: Tableau, interval: Interval, dtype: torch.dtype
+    ) -> None:
+        self.reference = TorchStepper(program, scheme, interval)
+        self._dtype = NUMPY_DTYPES[dtype]
+        self._kernel = load_kernel(kernel_source(program, scheme, np.dtype(self._dtype).name))
+        self._num_actions = len(program.action)
+        self._num_observations = len(program.observation)
+        self._num_scalars = 1 + len(program.metrics)
+        self._constants = (
+            np.stack([interval.low, interval.high]).astype(self._dtype),
+            self._dtype(interval.worst_reward),
+            self._dtype(interval.step),
+            interval.substeps,
+        )
+
+    def observe(
+        self, values: Float[Tensor, "batch state"], parameters: Float[Tensor, "parameter rows"]
+    ) -> Float[Tensor, "batch observation"]:
+        """Observes states without advancing them, in the kernel's own arithmetic."""
+        action = values.new_zeros((values.shape[0], self._num_actions))
+        endless = np.full_like(self._constants[0], np.inf) * np.array([[-1], [1]], self._dtype)
+        still = (endless, self._dtype(0), self._dtype(0), 0)
+        return self._run(values, action, parameters, still).observation
+
+    def __call__(
+        self,
+        values: Float[Tensor, "batch state"],
+        action: Float[Tensor, "batch action"],
+        parameters: Float[Tensor, "parameter rows"],
+    ) -> StepResult:
+        """Advances every environment by one control interval, as `TorchStepper` does."""
+        if torch.is_grad_enabled() and (
+            values.requires_grad or action.requires_grad or parameters.requires_grad
+        ):
+            return StepResult(*_Differentiable.apply(self, values, action, parameters))
+        return self.forward(values, action, parameters)
+
+    def forward(self, values: Tensor, action: Tensor, parameters: Tensor) -> StepResult:
+        """Runs the kernel; the result carries no gradient."""
+        return self._run(values, action, parameters, self._constants)
+
+    def _run(
+        self, values: Tensor, action: Tensor, parameters: Tensor, constants: tuple[Any, ...]
+    ) -> StepResult:
+        count, dtype = values.shape[0], self._dtype
+        next_values = np.empty((count, values.shape[1]), dtype)
+        observation = np.empty((count, self._num_observations), dtype)
+        scalars = np.empty((self._num_scalars, count), dtype)
+        flags = np.empty((2, count), np.bool_)
+        arguments = (
+            values.detach().contiguous().numpy(),
+            action.detach().contiguous().numpy(),
+            parameters.detach().contiguous().numpy(),
+            *constants,
+            next_values,
+            observation,
+            scalars,
+            flags,
+        )
+        if count >= THREADED_FROM and (threads := numba.get_num_threads()) > 1:
+            self._kernel.threaded(threads, *arguments)
+        else:
+            self._kernel.serial(*arguments)
+        outputs = (next_values, observation, scalars[0], scalars[1:], flags[0], flags[1])
+        return StepResult(*map(torch.from_numpy, outputs))
+
+
+class _Differentiable(torch.autograd.Function):
+    """The kernel forward, the reference backward: asking for a gradient changes no trajectory."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, stepper: NumbaStepper, values: Tensor, action: Tensor, parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.stepper = stepper
+        ctx.save_for_backward(values, action, parameters)
+        result = stepper.forward(values, action, parameters)
+        ctx.mark_non_differentiable(result.terminated, result.diverged)
+        return tuple(result)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = [
+            tensor.detach().requires_grad_(needed)
+            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        with torch.enable_grad():
+            result = ctx.stepper.reference(*inputs)
+        pairs = [
+            (output, gradient)
+            for output, gradient in zip(result[:4], gradients[:4], strict=True)
+            if output.requires_grad
+        ]
+        found = iter(
+            torch.autograd.grad(
+                [output for output, _ in pairs],
+                [tensor for tensor in inputs if tensor.requires_grad],
+                [gradient for _, gradient in pairs],
+                allow_unused=True,
+            )
+        )
+        return (None, *(next(found) if tensor.requires_grad else None for tensor in inputs))

@@ -1,0 +1,153 @@
+"""The definition of an ODE system: one plain function of its components, with its names and bounds.
+
+    @ode(states="x y z", controls="u", start=..., box=(-60.0, 60.0))
+    def lorenz(x, y, z, u, *, sigma=10.0, rho=28.0, beta=8 / 3):
+        return sigma * (y - x), x * (rho - z) - y + u, x * y - beta * z
+
+From it come the equations, the Jacobian and every backend. `x[40]` among the states declares a
+group of forty components that reaches the function as one list. This module imports neither torch
+nor sympy, so that defining a system costs nothing until it is made.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from separatrix.envs.core.stream import Stream
+
+Bounds = tuple[np.ndarray, np.ndarray]
+
+
+class Start(Protocol):
+    """A distribution of initial states."""
+
+    def sample(self, stream: Stream) -> tuple[torch.Tensor, Stream]:
+        """Draws one initial state an environment, (batch, state) in float64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Group:
+    """A named component, or a named list of components.
+
+    Attributes:
+        name: Name of the argument of the defining function.
+        size: Number of components, or None for a single one.
+    """
+
+    name: str
+    size: int | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the components."""
+        if self.size is None:
+            return (self.name,)
+        return tuple(f"{self.name}{i}" for i in range(self.size))
+
+
+def parse_groups(text: str) -> tuple[Group, ...]:
+    """Reads a declaration such as `"x y z"` or `"x[40]"`.
+
+    Raises:
+        ValueError: A word is not a name, or a name with a positive size.
+    """
+    groups = []
+    for word in text.split():
+        match = re.fullmatch(r"([A-Za-z_]\w*)(?:\[([1-9]\d*)\])?", word)
+        if match is None:
+            raise ValueError(f"cannot read the component {word!r}; write a name such as x or x[40]")
+        groups.append(Group(match[1], int(match[2]) if match[2] else None))
+    return tuple(groups)
+
+
+@dataclass(frozen=True, eq=False)
+class OdeDefinition:
+    """An autonomous controlled system x' = f(x, u; parameters), as written by its author.
+
+    Attributes:
+        name: Name of the system, the function's own.
+        function: f, a function of states and controls (positional) and parameters (keyword only).
+        states: Groups of state components, in order.
+        controls: Groups of control components, in order.
+        parameters: Parameters and their default values.
+        start: Distribution of initial states.
+        box: Lower and upper bound of every state component; outside it a state counts as diverged.
+            A callable gives them when they are first needed.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    states: tuple[Group, ...]
+    controls: tuple[Group, ...]
+    parameters: Mapping[str, float]
+    start: Start
+    box: Bounds | Callable[[], Bounds]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the state components."""
+        return tuple(name for group in self.states for name in group.names)
+
+    @property
+    def control_names(self) -> tuple[str, ...]:
+        """Names of the control components."""
+        return tuple(name for group in self.controls for name in group.names)
+
+    def bounds(self) -> Bounds:
+        """Returns the safe box as two float64 arrays of shape (state,)."""
+        low, high = self.box() if callable(self.box) else self.box
+        shape = (len(self.state_names),)
+        return (
+            np.array(np.broadcast_to(low, shape), dtype=np.float64),
+            np.array(np.broadcast_to(high, shape), dtype=np.float64),
+        )
+
+
+def ode(
+    states: str, controls: str, *, start: Start, box: Any
+) -> Callable[[Callable[..., Any]], OdeDefinition]:
+    """Declares an ODE system; see the module's text for an example.
+
+    Args:
+        states: Names of the state components, in the order of the function's arguments.
+        controls: Names of the control components, following the states.
+        start: Distribution of initial states.
+        box: `(low, high)`, each a number or one number a state; or a callable that returns them.
+
+    Returns:
+        A decorator that turns the function into an `OdeDefinition`.
+
+    Raises:
+        ValueError: The function's arguments are not the declared states and controls followed by
+            keyword-only parameters with defaults.
+    """
+
+    def decorate(function: Callable[..., Any]) -> OdeDefinition:
+        state_groups, control_groups = parse_groups(states), parse_groups(controls)
+        signature = inspect.signature(function).parameters.values()
+        positional = [p.name for p in signature if p.kind is not p.KEYWORD_ONLY]
+        declared = [group.name for group in (*state_groups, *control_groups)]
+        if positional != declared:
+            raise ValueError(
+                f"{function.__name__} takes {positional}, but states and controls are {declared}"
+            )
+        keywords = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
+        missing = [name for name, default in keywords.items() if default is inspect.Parameter.empty]
+        if missing:
+            raise ValueError(f"{function.__name__}: parameters without a default: {missing}")
+        parameters = {name: float(default) for name, default in keywords.items()}
+        return OdeDefinition(
+            function.__name__, function, state_groups, control_groups, parameters, start, box
+        )
+
+    return decorate

@@ -1,0 +1,129 @@
+"""Environments over ODE systems: one fused call a control step, and how they are registered."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import sympy
+import torch
+from gymnasium.spaces import Box
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from separatrix.envs.core.environment import Environment, Transition, action_box
+from separatrix.envs.steppers.component_task import ComponentTask
+from separatrix.envs.steppers.ode_system import (
+    OdeState,
+    OdeSystem,
+    make_stepper,
+    rows_of,
+    traced,
+)
+from separatrix.envs.steppers.symbolic import Program, symbols
+
+Draw = Callable[[np.ndarray, "OdeEnvironment"], np.ndarray]
+
+
+@dataclass(frozen=True)
+class _TaskParameters:
+    """The task's numbers as symbols and as tensors, in the same order."""
+
+    symbols: dict[str, Any]
+    rows: list[Tensor]
+
+    @classmethod
+    def of(cls, task: ComponentTask, system: OdeSystem) -> Self:
+        named: dict[str, Any] = {}
+        rows: list[Tensor] = []
+        for name, value in task.parameters(system).items():
+            tensor = torch.as_tensor(value, dtype=torch.float64).cpu()
+            if tensor.ndim < 2:
+                named[name] = symbols("t", [name])[0]
+                rows.append(tensor.reshape(-1))
+            else:
+                named[name] = symbols("t", [f"{name}{i}" for i in range(tensor.shape[1])])
+                rows.extend(tensor.T)
+        return cls(named, rows)
+
+    @property
+    def flat(self) -> tuple[sympy.Symbol, ...]:
+        found: list[sympy.Symbol] = []
+        for value in self.symbols.values():
+            found.extend(value if isinstance(value, tuple) else [value])
+        return tuple(found)
+
+
+def close(program: Program, task: ComponentTask, parameters: _TaskParameters) -> Program:
+    """Adds a task to the program of a system."""
+    p = parameters.symbols
+    state, control, next_state = program.state, program.control, program.next_state
+    metrics = task.metrics(state, control, next_state, p)
+    return replace(
+        program,
+        parameter=(*program.parameter, *parameters.flat),
+        law=tuple(sympy.sympify(u) for u in task.control(program.action, p)),
+        observation=tuple(sympy.sympify(o) for o in task.observe(next_state, p)),
+        reward=sympy.sympify(task.reward(state, control, next_state, p)),
+        terminated=sympy.sympify(task.terminated(next_state, p)),
+        metrics={name: sympy.sympify(value) for name, value in metrics.items()},
+        guarded=True,
+    )
+
+
+class OdeEnvironment(Environment):
+    """An ODE system with a component task, fused into one stepper call.
+
+    Args:
+        system: The physics.
+        task: The decision process on it.
+        horizon: Steps of an episode.
+        draw: Draws one environment from its state values.
+    """
+
+    def __init__(self, system: OdeSystem, task: ComponentTask, horizon: int, draw: Draw) -> None:
+        self.system, self.task, self.horizon, self._draw = system, task, horizon, draw
+        parameters = _TaskParameters.of(task, system)
+        program = close(traced(system.definition), task, parameters)
+        bound = np.asarray(task.observation_bound(system), np.float64)
+        dtype = np.float32 if system.dtype is torch.float32 else np.float64
+        self.observation_space = Box(
+            -bound.astype(dtype), bound.astype(dtype), (len(program.observation),), dtype
+        )
+        self.action_space = action_box(len(program.action))
+        self.reward_range = task.reward_range
+        self.metric_names = tuple(program.metrics)
+        rows = rows_of([*system.parameters.values(), *parameters.rows])
+        self._parameters = rows.to(system.device, system.dtype)
+        interval = replace(system.interval, worst_reward=task.reward_range[0])
+        self._stepper = make_stepper(
+            program, system.integrator, interval, system.backend, system.dtype
+        )
+
+    def observe(self, state: OdeState) -> Float[Tensor, "batch observation"]:
+        """Returns the observations of states."""
+        return self._stepper.observe(state.values, self._parameters)
+
+    def step(self, state: OdeState, action: Float[Tensor, "batch action"]) -> Transition:
+        """Advances every environment by one control interval."""
+        result = self._stepper(state.values, action.to(self.dtype), self._parameters)
+        info = dict(zip(self.metric_names, result.metrics, strict=True))
+        info["diverged"] = result.diverged
+        next_state = OdeState(state.stream, state.interval + 1, result.next_values)
+        return Transition(next_state, result.observation, result.reward, result.terminated, info)
+
+    def select(self, rows: Int64[Tensor, " rows"]) -> Self:
+        """Returns the environment of some rows of the batch; itself if parameters are shared."""
+        if self._parameters.shape[1] == 1:
+            return self
+        selected = copy.copy(self)
+        selected.system = self.system.select(rows)
+        selected._parameters = self._parameters.index_select(1, rows)
+        return selected
+
+    def render(self, state: OdeState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws the state of one environment."""
+        return self._draw(state.values[row].detach().cpu().double().numpy(), self)

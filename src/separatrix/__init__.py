@@ -1,0 +1,10 @@
+"""Separatrix: a Gymnasium suite of dynamics that fight back.
+
+Importing this package registers every environment with Gymnasium under the namespace
+`separatrix/`. It loads neither torch nor numba nor sympy: those load when an environment is made.
+"""
+
+__version__ = "0.1.0"
+
+import separatrix.envs.chaotic
+import separatrix.envs.mechanics  # noqa: F401  (both are imported to register their environments)
