@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from separatrix.envs.core.stream import Stream
+    from separatrix.envs.steppers.ode_system import OdeSystem
 
 NUM_POINTS = 2048
 
@@ -56,12 +57,22 @@ class Attractor:
 
     def sample(self, stream: Stream) -> tuple[torch.Tensor, Stream]:
         """Draws points of the attractor, (batch, state) in float64."""
-        import torch
-
         from separatrix.envs.core.stream import INITIAL_STATE
 
         index, stream = stream.integers(NUM_POINTS, INITIAL_STATE)
         return _point_tensor(self.name).index_select(0, index.cpu()), stream
+
+
+def attractor_of(system: OdeSystem) -> Attractor:
+    """Returns the attractor that a system starts on.
+
+    Raises:
+        TypeError: It starts elsewhere.
+    """
+    start = system.definition.start
+    if not isinstance(start, Attractor):
+        raise TypeError(f"{system.definition.name} does not start on an attractor")
+    return start
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from separatrix.envs.chaotic.attractor import attractor_of
 from separatrix.envs.steppers.component_task import Components, ComponentTask, Parameters
 from separatrix.envs.steppers.functions import Expression, exp, sqrt, where
 
@@ -55,8 +56,7 @@ class HoldFixedPoint(ComponentTask):
         """Returns fixed point, scale of the observation, forces and the two lengths."""
         import torch
 
-        attractor = system.definition.start
-        scale = torch.from_numpy(attractor.statistic("standard_deviation"))[None]  # type: ignore[attr-defined]
+        scale = torch.from_numpy(attractor_of(system).statistic("standard_deviation"))[None]
         return {
             "target": self.equilibrium(system),
             "scale": scale,
@@ -68,7 +68,7 @@ class HoldFixedPoint(ComponentTask):
     def observation_bound(self, system: OdeSystem) -> np.ndarray:
         """Returns the size of the safe box in standard deviations, whatever the fixed point."""
         low, high = system.definition.bounds()
-        return (high - low) / system.definition.start.statistic("standard_deviation")  # type: ignore[attr-defined]
+        return (high - low) / attractor_of(system).statistic("standard_deviation")
 
     def control(self, action: Components, parameters: Parameters) -> Components:
         """Scales actions to forces."""
@@ -127,7 +127,7 @@ def forced_flow(system: OdeSystem) -> Tensor:
 
     program = traced(system.definition)
     entries = jacobian(program.vector_field, program.control)
-    flow = system.definition.start.statistic("flow_rms")  # type: ignore[attr-defined]
+    flow = attractor_of(system).statistic("flow_rms")
     rows: dict[int, int] = {}
     for (i, j), slope in entries.items():
         if slope != 1 or j in rows:

@@ -43,7 +43,8 @@ class Lorenz:
     ## Description
     The flow rotates one way for a while, then unpredictably the other. Extra heating u can steady
     it at the fixed point C+ = (q, q, rho - 1), q = sqrt(beta (rho - 1)), whose spiral is unstable
-    (exponents 0.094 +- 10.19 i and -13.85). The largest Lyapunov exponent of the free flow is 0.906.
+    (exponents 0.094 +- 10.19 i and -13.85). The largest Lyapunov exponent of the free flow is
+    0.906.
 
     ## Action space
     | Num | Name    | Min | Max | Unit                                              |
@@ -53,9 +54,9 @@ class Lorenz:
     ## Observation space
     | Num | Name | Min   | Max  | Unit                                   |
     |-----|------|-------|------|----------------------------------------|
-    | 0   | x    | -24.4 | 24.4 | deviation from C+ / standard deviation |
-    | 1   | y    | -29.7 | 29.7 | deviation from C+ / standard deviation |
-    | 2   | z    | -26.9 | 26.9 | deviation from C+ / standard deviation |
+    | 0   | x    | -24.3 | 24.3 | deviation from C+ / standard deviation |
+    | 1   | y    | -29.8 | 29.8 | deviation from C+ / standard deviation |
+    | 2   | z    | -27.0 | 27.0 | deviation from C+ / standard deviation |
 
     ## Reward
     exp(-d^2 / 50), d the distance to C+ after the step: between 0 and 1, 1 on target. A diverged

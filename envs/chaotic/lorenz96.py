@@ -2,8 +2,8 @@
 
     x_i' = (x_{i+1} - x_{i-2}) x_{i-1} - x_i + F + u_i      i modulo 40
 
-E. N. Lorenz, Predictability: a problem partly solved, ECMWF Seminar on Predictability (1996), eq. 1;
-E. N. Lorenz, K. A. Emanuel, J. Atmos. Sci. 55 (1998) 399. One time unit is five days.
+E. N. Lorenz, Predictability: a problem partly solved, ECMWF Seminar on Predictability (1996),
+eq. 1; E. N. Lorenz, K. A. Emanuel, J. Atmos. Sci. 55 (1998) 399. One time unit is five days.
 
     parameter  default  meaning
     forcing    8        F, the external forcing
@@ -49,7 +49,7 @@ class Lorenz96:
     ## Observation space
     | Num  | Name | Min   | Max  | Unit                                     |
     |------|------|-------|------|------------------------------------------|
-    | 0-39 | x_i  | -39   | 39   | deviation from F / standard deviation    |
+    | 0-39 | x_i  | -38.9 | 38.9 | deviation from F / standard deviation    |
 
     ## Reward
     exp(-d^2 / 450), d the Euclidean distance to the uniform state after the step: between 0 and 1,
@@ -63,7 +63,7 @@ class Lorenz96:
     box, five times the attractor's.
 
     ## Arguments
-    System: `forcing`. Task `hold`: `authority` (1), `width` (15), `radius` (2, of the target ball),
+    System: `forcing`. Task `hold`: `authority` (1), `width` (15), `radius` (4, of the target ball),
     `near` (start of the search for the fixed point).
 
     ## References
@@ -78,7 +78,7 @@ class Lorenz96:
 register_ode(
     "Lorenz96-v0",
     lorenz96,
-    {"hold": HoldFixedPoint(near=(8.0,) * SITES, authority=1.0, width=15.0, radius=2.0)},
+    {"hold": HoldFixedPoint(near=(8.0,) * SITES, authority=1.0, width=15.0, radius=4.0)},
     control_interval=0.05,
     substeps=6,
     horizon=400,

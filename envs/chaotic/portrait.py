@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from separatrix.envs.chaotic.attractor import attractor_of
+
 if TYPE_CHECKING:
     from separatrix.envs.steppers.ode_environment import OdeEnvironment
 
 SIZE = 320
-BACKGROUND, CLOUD, TARGET, STATE = "#f7f7f5", "#b9c4cf", "#2a9d4e", "#d1603d"
+BACKGROUND, CLOUD, TARGET, STATE = "#f7f7f5", "#8fa3b5", "#2a9d4e", "#d1603d"
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,18 @@ class PhasePortrait:
 
         axes = [self.horizontal, self.vertical]
         image = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
-        points = environment.system.definition.start.points()  # type: ignore[attr-defined]
+        points = attractor_of(environment.system).points()
         pixels = _pixels(points[:, axes], environment, axes)
-        ImageDraw.Draw(image).point([tuple(p) for p in pixels.tolist()], fill=CLOUD)
+        canvas = ImageDraw.Draw(image)
+        for x, y in pixels.tolist():
+            canvas.rectangle([x, y, x + 1, y + 1], fill=CLOUD)
         return np.asarray(image)
 
 
 def _pixels(points: np.ndarray, environment: OdeEnvironment, axes: list[int]) -> np.ndarray:
     """Maps states to pixels; the picture shows the attractor with a margin of a fifth."""
-    attractor = environment.system.definition.start
-    low, high = (attractor.statistic(key)[axes] for key in ("low", "high"))  # type: ignore[attr-defined]
+    attractor = attractor_of(environment.system)
+    low, high = (attractor.statistic(key)[axes] for key in ("low", "high"))
     place = 0.1 + 0.8 * (points - low) / (high - low)
     place[:, 1] = 1 - place[:, 1]
     return np.clip(place, -0.1, 1.1) * SIZE
@@ -76,9 +80,9 @@ class Profile:
         """Draws one state."""
         from PIL import Image, ImageDraw
 
-        attractor = environment.system.definition.start
-        low = attractor.statistic("low").min()  # type: ignore[attr-defined]
-        high = attractor.statistic("high").max()  # type: ignore[attr-defined]
+        attractor = attractor_of(environment.system)
+        low = attractor.statistic("low").min()
+        high = attractor.statistic("high").max()
         image = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
         canvas = ImageDraw.Draw(image)
         target = environment.task.equilibrium(environment.system)[0].numpy()

@@ -137,7 +137,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise RuntimeError(f"environment {first} has ended; reset it with a reset_mask first")
         with torch.no_grad():
             result = self._step(action)
-        return tuple(map(self._convert, result))  # type: ignore[return-value]
+        return tuple(map(self._convert, result))
 
     def _step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         waiting = None
@@ -161,11 +161,11 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         if not ended.any():
             return observation, reward, terminated, truncated, _masked(info, stepped)
         statistics = {"episode_return": self._return, "episode_length": self._length}
+        infos: dict[str, Any]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             infos = _masked(info, stepped) | _masked(statistics, ended)
             return observation, reward, terminated, truncated, infos
-        infos = _masked(info, ~ended)
-        infos |= _masked({"final_obs": observation}, ended)
+        infos = {**_masked(info, ~ended), **_masked({"final_obs": observation}, ended)}
         infos |= {"final_info": _masked({**info, **statistics}, ended), "_final_info": ended}
         rows = ended.nonzero()[:, 0]
         observation = observation.index_copy(0, rows, self._restart(rows, None))
@@ -237,8 +237,8 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         mask = torch.as_tensor(options["reset_mask"])
         if mask.dtype != torch.bool or mask.shape != (self.num_envs,) or not mask.any():
             raise ValueError(
-                f"reset_mask: got {mask.dtype} of shape {tuple(mask.shape)}, {int(mask.sum())} set; "
-                f"allowed: a boolean array of shape ({self.num_envs},) with at least one True"
+                f"reset_mask: got {mask.dtype} of shape {tuple(mask.shape)}, "
+                f"{int(mask.sum())} set; allowed: a boolean array of shape ({self.num_envs},) with at least one True"
             )
         return mask.nonzero()[:, 0].to(self.environment.device)
 

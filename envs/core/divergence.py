@@ -17,7 +17,7 @@ class GradientGuard:
 
     inside: Bool[Tensor, " batch"]
 
-    def __call__(self, tensor: Float[Tensor, "..."], batch_axis: int = 0) -> Float[Tensor, "..."]:
+    def __call__(self, tensor: Float[Tensor, ...], batch_axis: int = 0) -> Float[Tensor, ...]:
         """Returns the tensor, whose gradient will be zero where the step diverged.
 
         Args:

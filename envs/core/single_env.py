@@ -90,13 +90,13 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             )
         return (
             observation[0].cpu().numpy(),
-            reward.item(),
-            terminated.item(),
+            float(reward),
+            bool(terminated),
             False,
             {name: value.item() for name, value in info.items()},
         )
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Returns the frame (height, width, 3) in uint8, or None without a render mode."""
         if self.render_mode is None:
             gymnasium.logger.warn("render() needs render_mode='rgb_array' at make")

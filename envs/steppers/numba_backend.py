@@ -101,6 +101,11 @@ class NumbaStepper:
             self._dtype(interval.step),
             interval.substeps,
         )
+        # Compile, or load from the disk cache, here rather than in the first step.
+        self.observe(
+            torch.zeros(1, len(program.state), dtype=dtype),
+            torch.zeros(len(program.parameter), 1, dtype=dtype),
+        )
 
     def observe(
         self, values: Float[Tensor, "batch state"], parameters: Float[Tensor, "parameter rows"]

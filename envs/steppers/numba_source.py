@@ -127,7 +127,7 @@ def kernel_source(program: Program, scheme: Tableau, dtype: str) -> str:
         dtype: "float32" or "float64".
     """
     printer = Printer(lambda value: f"T({value!r})")
-    n, m = len(program.state), len(program.control)
+    n = len(program.state)
     o, k = len(program.observation), len(program.metrics)
     rows: dict[str, int] = {}
 

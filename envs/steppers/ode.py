@@ -83,6 +83,7 @@ class OdeDefinition:
         start: Distribution of initial states.
         box: Lower and upper bound of every state component; outside it a state counts as diverged.
             A callable gives them when they are first needed.
+        angles: Names of state components in radians, whose differences count modulo a turn.
     """
 
     name: str
@@ -92,6 +93,7 @@ class OdeDefinition:
     parameters: Mapping[str, float]
     start: Start
     box: Bounds | Callable[[], Bounds]
+    angles: tuple[str, ...] = ()
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -114,7 +116,7 @@ class OdeDefinition:
 
 
 def ode(
-    states: str, controls: str, *, start: Start, box: Any
+    states: str, controls: str, *, start: Start, box: Any, angles: str = ""
 ) -> Callable[[Callable[..., Any]], OdeDefinition]:
     """Declares an ODE system; see the module's text for an example.
 
@@ -123,13 +125,14 @@ def ode(
         controls: Names of the control components, following the states.
         start: Distribution of initial states.
         box: `(low, high)`, each a number or one number a state; or a callable that returns them.
+        angles: Names of the state components that are angles in radians.
 
     Returns:
         A decorator that turns the function into an `OdeDefinition`.
 
     Raises:
         ValueError: The function's arguments are not the declared states and controls followed by
-            keyword-only parameters with defaults.
+            keyword-only parameters with defaults; or an angle is not a state.
     """
 
     def decorate(function: Callable[..., Any]) -> OdeDefinition:
@@ -145,9 +148,19 @@ def ode(
         missing = [name for name, default in keywords.items() if default is inspect.Parameter.empty]
         if missing:
             raise ValueError(f"{function.__name__}: parameters without a default: {missing}")
-        parameters = {name: float(default) for name, default in keywords.items()}
-        return OdeDefinition(
-            function.__name__, function, state_groups, control_groups, parameters, start, box
+        definition = OdeDefinition(
+            name=function.__name__,
+            function=function,
+            states=state_groups,
+            controls=control_groups,
+            parameters={name: float(default) for name, default in keywords.items()},
+            start=start,
+            box=box,
+            angles=tuple(angles.split()),
         )
+        strangers = set(definition.angles) - set(definition.state_names)
+        if strangers:
+            raise ValueError(f"{function.__name__}: angles {sorted(strangers)} are not states")
+        return definition
 
     return decorate

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import sympy
@@ -19,11 +19,13 @@ from separatrix.envs.steppers.component_task import ComponentTask
 from separatrix.envs.steppers.ode_system import (
     OdeState,
     OdeSystem,
+    fill,
     make_stepper,
     rows_of,
     traced,
 )
-from separatrix.envs.steppers.symbolic import Program, symbols
+from separatrix.envs.steppers.symbolic import Program, jacobian, symbols
+from separatrix.envs.steppers.torch_backend import torch_function
 
 Draw = Callable[[np.ndarray, "OdeEnvironment"], np.ndarray]
 
@@ -74,6 +76,19 @@ def close(program: Program, task: ComponentTask, parameters: _TaskParameters) ->
     )
 
 
+class Linearization(NamedTuple):
+    """The environment near an equilibrium: x' = A x + B a, observation = C x + constant.
+
+    x is the deviation from the equilibrium and a the action. One row for all environments, or one
+    for each; float64.
+    """
+
+    equilibrium: Float[Tensor, "rows state"]
+    a: Float[Tensor, "rows state state"]
+    b: Float[Tensor, "rows state action"]
+    c: Float[Tensor, "rows observation state"]
+
+
 class OdeEnvironment(Environment):
     """An ODE system with a component task, fused into one stepper call.
 
@@ -84,20 +99,21 @@ class OdeEnvironment(Environment):
         draw: Draws one environment from its state values.
     """
 
+    system: OdeSystem
+    task: ComponentTask
+
     def __init__(self, system: OdeSystem, task: ComponentTask, horizon: int, draw: Draw) -> None:
         self.system, self.task, self.horizon, self._draw = system, task, horizon, draw
         parameters = _TaskParameters.of(task, system)
-        program = close(traced(system.definition), task, parameters)
-        bound = np.asarray(task.observation_bound(system), np.float64)
-        dtype = np.float32 if system.dtype is torch.float32 else np.float64
-        self.observation_space = Box(
-            -bound.astype(dtype), bound.astype(dtype), (len(program.observation),), dtype
-        )
+        program = self._program = close(traced(system.definition), task, parameters)
+        dtype = {torch.float32: np.float32, torch.float64: np.float64}[system.dtype]
+        bound = np.asarray(task.observation_bound(system), dtype)
+        self.observation_space = Box(-bound, bound, dtype=dtype)  # type: ignore[arg-type]
         self.action_space = action_box(len(program.action))
         self.reward_range = task.reward_range
         self.metric_names = tuple(program.metrics)
-        rows = rows_of([*system.parameters.values(), *parameters.rows])
-        self._parameters = rows.to(system.device, system.dtype)
+        self._rows = rows_of([*system.parameters.values(), *parameters.rows])
+        self._parameters = self._rows.to(system.device, system.dtype)
         interval = replace(system.interval, worst_reward=task.reward_range[0])
         self._stepper = make_stepper(
             program, system.integrator, interval, system.backend, system.dtype
@@ -122,7 +138,31 @@ class OdeEnvironment(Environment):
         selected = copy.copy(self)
         selected.system = self.system.select(rows)
         selected._parameters = self._parameters.index_select(1, rows)
+        selected._rows = self._rows.index_select(1, rows.cpu())
         return selected
+
+    def linearize(self) -> Linearization:
+        """Linearizes the system, the control law and the observation at the task's equilibrium."""
+        program = self._program
+        equilibrium = self.task.equilibrium(self.system)
+        rows = equilibrium.shape[0]
+        parameters = self._rows if self._rows.shape[1] == rows else self._rows[:, :1]
+        control = equilibrium.new_zeros((rows, len(program.control)))
+        a, b = self.system.jacobian(equilibrium, control)
+
+        def derivative(
+            expressions: Sequence[sympy.Expr], variables: Sequence[sympy.Symbol], at: Tensor
+        ) -> Tensor:
+            entries = jacobian(expressions, variables)
+            inputs = {"v": variables, "p": program.parameter}
+            function = torch_function("derivative", inputs, list(entries.values()))
+            shape = (len(expressions), len(variables))
+            return fill(equilibrium, shape, list(entries), function(at.T, parameters))
+
+        action = equilibrium.new_zeros((rows, len(program.action)))
+        law = derivative(program.law, program.action, action)
+        c = derivative(program.observation, program.next_state, equilibrium)
+        return Linearization(equilibrium, a, b @ law, c)
 
     def render(self, state: OdeState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""

@@ -198,14 +198,33 @@ class OdeSystem(System):
         """Evaluates the symbolic derivatives of f by state and by control."""
         n, m = values.shape[1], control.shape[1]
         places, function = _jacobian(self.definition)
-        matrix = values.new_zeros((values.shape[0], n, n + m))
         entries = function(values.T, control.T, self._rows_like(values))
-        for (i, j), entry in zip(places, entries, strict=True):
-            matrix[:, i, j] = entry
+        matrix = fill(values, (n, n + m), places, entries)
         return matrix[..., :n], matrix[..., n:]
+
+    def difference(
+        self, values: Float[Tensor, "batch state"], origin: Float[Tensor, "rows state"]
+    ) -> Float[Tensor, "batch state"]:
+        """Returns `values - origin`, with angles wrapped to [-pi, pi]."""
+        difference = values - origin
+        for name in self.definition.angles:
+            i = self.definition.state_names.index(name)
+            turns = torch.round(difference[:, i] / (2 * torch.pi))
+            difference[:, i] = difference[:, i] - 2 * torch.pi * turns
+        return difference
 
     def _rows_like(self, values: Tensor) -> Tensor:
         return rows_of(list(self.parameters.values())).to(values)
+
+
+def fill(
+    like: Tensor, shape: tuple[int, int], places: Sequence[tuple[int, int]], entries: Sequence[Any]
+) -> Float[Tensor, "batch row column"]:
+    """Returns a batch of matrices with some entries given, (batch,) or numbers, and zeros."""
+    matrix = like.new_zeros((like.shape[0], *shape))
+    for (i, j), entry in zip(places, entries, strict=True):
+        matrix[:, i, j] = entry
+    return matrix
 
 
 def rows_of(values: Sequence[Float[Tensor, " rows"]]) -> Float[Tensor, "parameter rows"]:

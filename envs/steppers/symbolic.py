@@ -52,7 +52,7 @@ class Program:
     law: tuple[sympy.Expr, ...]
     vector_field: tuple[sympy.Expr, ...]
     observation: tuple[sympy.Expr, ...] = ()
-    reward: sympy.Expr = sympy.Integer(0)
+    reward: sympy.Expr = sympy.S.Zero
     terminated: sympy.Basic = sympy.false
     metrics: Mapping[str, sympy.Expr] = field(default_factory=dict)
     guarded: bool = False

@@ -6,7 +6,7 @@ outside sees (batch, component).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -90,7 +90,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "logical_not": torch.logical_not,
 }
 
-Inputs = dict[str, Sequence[sympy.Symbol]]
+Inputs = Mapping[str, Sequence[sympy.Symbol]]
 
 
 def torch_function(

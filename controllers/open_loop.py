@@ -1,0 +1,41 @@
+"""Controllers that look at nothing: the floor against which feedback is measured."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from separatrix.controllers.controller import Controller
+from separatrix.envs.core.environment import Environment
+
+
+class ZeroController(Controller):
+    """The action zero, always: the system left to itself where zero means no actuation."""
+
+    def __init__(self, environment: Environment) -> None:
+        """Read the number of actions from the environment."""
+        self._shape = environment.action_space.shape
+
+    def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
+        """Return zeros, see `Controller.act`."""
+        return observation.new_zeros((len(observation), *self._shape))
+
+
+class RandomController(Controller):
+    """Actions drawn uniformly from [-1, 1], anew at every control interval."""
+
+    def __init__(self, environment: Environment, seed: int = 0) -> None:
+        """Open a random stream of its own, which the environment's draws do not disturb.
+
+        Args:
+            environment: Where the actions go; gives their number and the device.
+            seed: Seed of the stream.
+        """
+        self._shape = environment.action_space.shape
+        self._generator = torch.Generator(environment.device).manual_seed(seed)
+
+    def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
+        """Draw one action for each environment, see `Controller.act`."""
+        actions = observation.new_empty((len(observation), *self._shape))
+        return actions.uniform_(-1, 1, generator=self._generator)

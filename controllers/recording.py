@@ -1,0 +1,78 @@
+"""Episodes kept for figures and videos."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from separatrix.controllers.controller import Controller
+from separatrix.controllers.rollout import rollout
+from separatrix.envs.core.environment import Environment
+from separatrix.envs.steppers.ode_environment import OdeEnvironment
+from separatrix.envs.steppers.ode_system import OdeState, OdeSystem
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """States over time, or observations where the state is no list of named components."""
+
+    values: Float[np.ndarray, "time episodes component"]
+    """One value for each control interval, before the step; NaN after an episode has ended."""
+
+    names: tuple[str, ...]
+    """Names of the components."""
+
+    target: Float[np.ndarray, " component"] | None
+    """The state that the task asks to hold in the first environment, where there is one."""
+
+
+def record_trajectories(
+    environment: Environment, controller: Controller, seeds: Int[Tensor, " episodes"]
+) -> Trajectories:
+    """Run one episode for each seed and keep the states.
+
+    Args:
+        environment: Environment, see `rollout`.
+        controller: Controller that acts.
+        seeds: One seed for each episode, int64.
+
+    Returns:
+        The trajectories.
+    """
+    rows = []
+    for step in rollout(environment, controller, seeds):
+        values = step.state.values if isinstance(step.state, OdeState) else step.observation
+        values = values.flatten(1).double().cpu()
+        rows.append(torch.where(step.alive.cpu()[:, None], values, torch.nan).numpy())
+    system = environment.system
+    if isinstance(environment, OdeEnvironment) and isinstance(system, OdeSystem):
+        names = system.definition.state_names
+        target = environment.task.equilibrium(system)[0].double().cpu().numpy()
+    else:
+        names = tuple(f"observation {index}" for index in range(rows[0].shape[1]))
+        target = None
+    return Trajectories(np.stack(rows), names, target)
+
+
+def record_frames(
+    environment: Environment, controller: Controller, seed: int, limit: int = 200
+) -> UInt8[np.ndarray, "time height width 3"]:
+    """Run one episode and draw it.
+
+    Args:
+        environment: Environment of one row, or with shared parameters.
+        controller: Controller that acts.
+        seed: Seed of the episode.
+        limit: Most frames; of a longer episode every second, third, ... step is drawn.
+
+    Returns:
+        The frames.
+    """
+    every = math.ceil(environment.horizon / limit)
+    steps = rollout(environment, controller, torch.tensor([seed]))
+    return np.stack(
+        [environment.render(step.state) for count, step in enumerate(steps) if count % every == 0]
+    )
