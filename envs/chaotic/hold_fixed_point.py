@@ -151,12 +151,14 @@ def fixed_point(system: OdeSystem, near: tuple[float, ...], tolerance: float = 1
         Fixed points, (1, state) with shared parameters, else (num_envs, state).
 
     Raises:
-        ValueError: Newton's method did not converge.
+        ValueError: Newton's method did not converge, or `near` is not a state.
     """
     import torch
 
-    batch = 1 if system.shared else system.num_envs
-    start = torch.tensor(near, dtype=torch.float64)
+    batch, size = 1 if system.shared else system.num_envs, len(system.definition.state_names)
+    start = torch.as_tensor(near, dtype=torch.float64)
+    if start.shape != (size,) or not start.isfinite().all():
+        raise ValueError(f"near: got {near!r}; allowed: {size} finite numbers")
     values = start.repeat(batch, 1)
     control = torch.zeros((batch, len(system.definition.control_names)), dtype=torch.float64)
     for _ in range(50):
@@ -164,7 +166,10 @@ def fixed_point(system: OdeSystem, near: tuple[float, ...], tolerance: float = 1
         if residual.abs().max() <= tolerance * max(1.0, float(start.abs().max())):
             return values
         jacobian, _ = system.jacobian(values, control)
-        values = values - torch.linalg.solve(jacobian, residual)
+        step, singular = torch.linalg.solve_ex(jacobian, residual)
+        if singular.any():
+            break
+        values = values - step
     raise ValueError(
         f"{system.definition.name}: no fixed point found from {near} with parameters "
         f"{ {name: value.tolist() for name, value in system.parameters.items()} }"

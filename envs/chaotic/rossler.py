@@ -55,8 +55,8 @@ class Rossler:
     | 2   | z    | -64.5 | 64.5 | deviation from fixed point / standard deviation |
 
     ## Reward
-    exp(-d^2 / 12.5), d the distance to the fixed point after the step: between 0 and 1, 1 on target.
-    A diverged environment gets 0. An episode of 400 steps returns at most 400.
+    exp(-d^2 / 12.5), d the distance to the fixed point after the step: between 0 and 1, 1 on
+    target. A diverged environment gets 0. An episode of 400 steps returns at most 400.
 
     ## Starting state
     One of 2048 points of the attractor of the default parameters, drawn at random.

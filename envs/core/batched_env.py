@@ -13,14 +13,18 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from separatrix.envs.core.registration import make_environment
-from separatrix.envs.core.single_env import (
-    FRAMES_PER_SECOND,
+from separatrix.envs.core.inputs import (
     RENDER_MODES,
+    check_options,
     check_render_mode,
     random_seed,
+    read_actions,
+    read_mask,
+    read_seeds,
 )
-from separatrix.envs.core.state import from_tensors, put, take, tensors
+from separatrix.envs.core.registration import make_environment
+from separatrix.envs.core.single_env import FRAMES_PER_SECOND
+from separatrix.envs.core.state import copied, from_tensors, put, take, tensors
 from separatrix.envs.core.stream import Stream
 
 OUTPUTS = ("numpy", "torch")
@@ -63,6 +67,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         **options: Any,
     ) -> None:
         check_render_mode(render_mode)
+        check_options(options)
         if output not in OUTPUTS:
             raise ValueError(f"output: got {output!r}; allowed: {', '.join(OUTPUTS)}")
         self.environment = make_environment(
@@ -102,20 +107,20 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             The observations of all environments, and empty infos.
 
         Raises:
-            ValueError: A seed is negative, the mask has a wrong shape or dtype or is all False, or
-                another option was given.
+            ValueError: A seed is not a number from 0 to 2^63 - 1 or their number is wrong, the mask
+                has a wrong shape or dtype or is all False, or another option was given.
         """
         rows = self._reset_rows(options)
-        super().reset(seed=seed if isinstance(seed, int) else None)
+        streams = self._streams(seed)
+        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
         with torch.no_grad():
             if rows is None or self.state is None:
-                self.state, observation = self.environment.restart(self._streams(seed))
+                self.state, observation = self.environment.restart(streams)
                 self._ended = self._zeros(torch.bool)
                 self._length = self._zeros(torch.int64)
                 self._return = self._zeros(self.environment.dtype)
             else:
-                streams = None if seed is None else take(self._streams(seed), rows)
-                self._restart(rows, streams)
+                self._restart(rows, take(streams, rows))
                 observation = self.environment.observe(self.state)
         return self._convert(observation), {}
 
@@ -157,10 +162,15 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             terminated, truncated = terminated & ~waiting, truncated & ~waiting
             stepped = ~waiting
         ended = terminated | truncated
-        self._ended = ended
         if not ended.any():
+            self._ended = ended
             return observation, reward, terminated, truncated, _masked(info, stepped)
-        statistics = {"episode_return": self._return, "episode_length": self._length}
+        # Copies: whoever writes into the infos must not write into the batch.
+        self._ended = ended.clone()
+        statistics = {
+            "episode_return": self._return.clone(),
+            "episode_length": self._length.clone(),
+        }
         infos: dict[str, Any]
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             infos = _masked(info, stepped) | _masked(statistics, ended)
@@ -192,13 +202,17 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return {name: tensor.clone() for name, tensor in found.items()}
 
     def load_state_dict(self, found: Mapping[str, Tensor]) -> None:
-        """Restores what `state_dict` returned, for a batch of the same id, size and options."""
+        """Restores what `state_dict` returned, for a batch of the same id, size and options.
+
+        Raises:
+            ValueError: A tensor is missing or has another shape.
+        """
         with torch.no_grad():
             like, _ = self.environment.reset(0)
-        self.state = from_tensors(like, dict(found), "state.")
-        self._ended = found["ended"].to(self._ended, copy=True)
-        self._length = found["episode_length"].to(self._length, copy=True)
-        self._return = found["episode_return"].to(self._return, copy=True)
+        self.state = from_tensors(like, found, "state.")
+        self._ended = copied(found, "ended", self._ended)
+        self._length = copied(found, "episode_length", self._length)
+        self._return = copied(found, "episode_return", self._return)
 
     def _restart(
         self, rows: Int64[Tensor, " rows"], streams: Stream | None
@@ -216,16 +230,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     def _streams(self, seed: int | Sequence[int] | None) -> Stream:
         if seed is None and self.state is not None:
             return self.state.stream.next_episode()
-        if seed is None:
-            seed = random_seed()
-        if isinstance(seed, int | np.integer):
-            seeds = torch.arange(int(seed), int(seed) + self.num_envs)
-        else:
-            seeds = torch.tensor(list(seed), dtype=torch.int64)
-            if seeds.shape != (self.num_envs,):
-                raise ValueError(
-                    f"seed: got {len(seeds)} seeds; allowed: one number, or {self.num_envs} of them"
-                )
+        seeds = read_seeds(random_seed() if seed is None else seed, self.num_envs)
         return Stream.start(seeds.to(self.environment.device))
 
     def _reset_rows(self, options: dict[str, Any] | None) -> Int64[Tensor, " rows"] | None:
@@ -234,20 +239,12 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             raise ValueError(f"reset options: got {unknown}; allowed: reset_mask")
         if not options:
             return None
-        mask = torch.as_tensor(options["reset_mask"])
-        if mask.dtype != torch.bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(
-                f"reset_mask: got {mask.dtype} of shape {tuple(mask.shape)}, "
-                f"{int(mask.sum())} set; allowed: a boolean array of shape ({self.num_envs},) with at least one True"
-            )
+        mask = read_mask(options["reset_mask"], self.num_envs)
         return mask.nonzero()[:, 0].to(self.environment.device)
 
     def _read_actions(self, actions: Any) -> Float[Tensor, "batch action"]:
-        action = torch.as_tensor(actions).to(self.environment.device, self.environment.dtype)
-        if action.shape != self._action_shape:
-            raise ValueError(
-                f"actions: got shape {tuple(action.shape)}; allowed: {self._action_shape}"
-            )
+        environment = self.environment
+        action = read_actions(actions, self._action_shape, environment.dtype, environment.device)
         # One reduction tells in most cases that there is no NaN: a sum with one is NaN.
         if action.sum().isnan():
             bad = action.isnan().any(-1) & ~self._ended

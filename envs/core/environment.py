@@ -150,7 +150,7 @@ class ComposedEnvironment(Environment):
 
     def observe(self, state: Any) -> Float[Tensor, "batch observation"]:
         """Returns the observations of states."""
-        return self.task.observe(state)
+        return self.task.observe(state).clone()  # not the state itself: shells hand it out
 
     def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
         """Advances every environment by one control interval."""
@@ -167,10 +167,11 @@ class ComposedEnvironment(Environment):
 
         next_state = map_tensors(hold, advanced, state)
         reward = self.task.reward(state, control, next_state)
-        info = self.task.metrics(state, control, next_state)
+        metrics = self.task.metrics(state, control, next_state)
+        info = {name: value.clone() for name, value in metrics.items()}
         return Transition(
             next_state,
-            self.task.observe(next_state),
+            self.observe(next_state),
             torch.where(inside, reward, self.reward_range[0]),
             self.task.terminated(next_state) | ~inside,
             {**info, "diverged": ~inside},

@@ -72,10 +72,10 @@ def register(
     )
 
 
-def suggest(name: str, allowed: Iterable[str]) -> str:
+def suggest(name: object, allowed: Iterable[str]) -> str:
     """Returns what is allowed, and the nearest name if one is near, for an error message."""
     allowed = list(allowed)
-    near = difflib.get_close_matches(name, allowed, n=1)
+    near = difflib.get_close_matches(str(name), allowed, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(allowed)}"
 
@@ -123,10 +123,9 @@ def make_environment(
             raise ValueError(
                 f"unknown option {name!r} of {entry.id}; {suggest(name, entry.options)}"
             )
-    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-        raise ValueError(f"num_envs: got {num_envs!r}; allowed: an integer >= 1")
-    if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
-        raise ValueError(f"horizon: got {horizon!r}; allowed: an integer >= 1")
+    check_count("num_envs", num_envs)
+    if horizon is not None:
+        check_count("max_episode_steps", horizon)
     return entry.build(
         num_envs=num_envs,
         device=_device(device),
@@ -137,18 +136,24 @@ def make_environment(
     )
 
 
+def check_count(name: str, value: Any) -> None:
+    """Raises ValueError if a value is not a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: got {value!r}; allowed: an integer >= 1")
+
+
 def _device(device: Any) -> Any:
     import torch
 
     try:
         chosen = torch.device(device)
+        available = chosen.type in ("cpu", "cuda")
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError):
+        available = False
+    if not available:
         allowed = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ValueError(
-            f"device {device!r} is not available ({str(error).splitlines()[0]}); "
-            f"allowed here: {', '.join(allowed)}"
-        ) from None
+        raise ValueError(f"device {device!r} is not available; allowed here: {', '.join(allowed)}")
     return chosen
 
 

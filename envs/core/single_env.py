@@ -8,10 +8,17 @@ import gymnasium
 import numpy as np
 import torch
 
+from separatrix.envs.core.inputs import (
+    RENDER_MODES,
+    check_options,
+    check_render_mode,
+    random_seed,
+    read_actions,
+    read_seeds,
+)
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.core.stream import Stream
 
-RENDER_MODES = ("rgb_array",)
 FRAMES_PER_SECOND = 20
 """Frames a second of a video of one frame a step, whatever the system's unit of time."""
 
@@ -35,6 +42,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, environment_id: str, render_mode: str | None = None, **options: Any) -> None:
         check_render_mode(render_mode)
+        check_options(options)
         self.environment = make_environment(environment_id, 1, **options)
         self.observation_space = self.environment.observation_space
         self.action_space = self.environment.action_space
@@ -52,16 +60,16 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             options: None are defined.
 
         Raises:
-            ValueError: The seed is negative, or an option was given.
+            ValueError: The seed is not a number from 0 to 2^63 - 1, or an option was given.
         """
         if options:
             raise ValueError(f"reset options: got {sorted(options)}; this environment has none")
-        super().reset(seed=seed)
         if seed is None and self.state is not None:
             stream = self.state.stream.next_episode()
         else:
-            chosen = random_seed() if seed is None else seed
-            stream = Stream.start(torch.tensor([chosen], device=self.environment.device))
+            seeds = read_seeds(random_seed() if seed is None else seed, 1)
+            stream = Stream.start(seeds.to(self.environment.device))
+        super().reset(seed=None if seed is None else int(seed))
         with torch.no_grad():
             self.state, observation = self.environment.restart(stream)
         return observation[0].cpu().numpy(), {}
@@ -78,15 +86,13 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """
         if self.state is None:
             raise RuntimeError("step() before the first reset()")
-        array = np.asarray(action, np.float32)
-        if array.shape != self._shape:
-            raise ValueError(f"action: got shape {array.shape}; allowed: {self._shape}")
-        if np.isnan(array).any():
-            raise ValueError(f"action: got {array.tolist()}; NaN is not allowed")
+        environment = self.environment
+        values = read_actions(action, self._shape, environment.dtype, environment.device)
+        if values.isnan().any():
+            raise ValueError(f"actions: got {values.tolist()}; NaN is not allowed")
         with torch.no_grad():
-            batch = torch.from_numpy(array[None].copy()).to(self.environment.device)
-            self.state, observation, reward, terminated, info = self.environment.step(
-                self.state, batch
+            self.state, observation, reward, terminated, info = environment.step(
+                self.state, values[None]
             )
         return (
             observation[0].cpu().numpy(),
@@ -104,14 +110,3 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self.state is None:
             raise RuntimeError("render() before the first reset()")
         return self.environment.render(self.state)
-
-
-def random_seed() -> int:
-    """Draws a seed from the operating system."""
-    return int(np.random.SeedSequence().entropy % 2**48)  # type: ignore[operator]
-
-
-def check_render_mode(render_mode: str | None) -> None:
-    """Raises ValueError if the render mode is unknown."""
-    if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(f"render_mode: got {render_mode!r}; allowed: None, 'rgb_array'")

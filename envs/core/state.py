@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -71,13 +71,29 @@ def tensors(tree: Any, prefix: str = "") -> dict[str, Tensor]:
     return found
 
 
-def from_tensors(like: Tree, found: dict[str, Tensor], prefix: str = "") -> Tree:
-    """Returns a dataclass like the given one with the tensors that `tensors` gave."""
+def copied(found: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+    """Returns a copy of a named tensor, of the dtype and on the device of another.
+
+    Raises:
+        ValueError: The tensor is missing or has another shape.
+    """
+    got = tuple(found[name].shape) if name in found else None
+    if got != tuple(like.shape):
+        raise ValueError(f"{name}: got shape {got}; allowed: {tuple(like.shape)}")
+    return found[name].to(like, copy=True)
+
+
+def from_tensors(like: Tree, found: Mapping[str, Tensor], prefix: str = "") -> Tree:
+    """Returns a dataclass like the given one with copies of the tensors that `tensors` gave.
+
+    Raises:
+        ValueError: A tensor is missing or has another shape.
+    """
     changes: dict[str, Any] = {}
     for f in fields(like):  # type: ignore[arg-type]
         value = getattr(like, f.name)
         if isinstance(value, Tensor):
-            changes[f.name] = found[prefix + f.name].to(value)
+            changes[f.name] = copied(found, prefix + f.name, value)
         elif is_dataclass(value):
             changes[f.name] = from_tensors(value, found, f"{prefix}{f.name}.")
     return replace(like, **changes)  # type: ignore[type-var]

@@ -28,11 +28,13 @@ from torch.autograd.function import once_differentiable
 from separatrix.envs.steppers import kernel_functions, vector_math
 from separatrix.envs.steppers.integrators import Tableau
 from separatrix.envs.steppers.numba_source import kernel_source
+from separatrix.envs.steppers.printing import Block
 from separatrix.envs.steppers.symbolic import Program
 from separatrix.envs.steppers.torch_backend import Interval, StepResult, TorchStepper
 
-THREADED_FROM = 512
-"""Batch size from which the work is shared among threads. Smaller batches stay serial: threads
+THREADED_FROM = 500_000
+"""Arithmetic operations in a call from which threads share the work, about 40 microseconds of it:
+some 1300 Lorenz systems of ten RK4 steps, or 90 of Lorenz-96. Less work stays serial: threads
 would not pay, and a process that has run no threaded kernel can be forked safely."""
 
 NUMPY_DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
@@ -92,6 +94,9 @@ class NumbaStepper:
         self.reference = TorchStepper(program, scheme, interval)
         self._dtype = NUMPY_DTYPES[dtype]
         self._kernel = load_kernel(kernel_source(program, scheme, np.dtype(self._dtype).name))
+        stages = interval.substeps * len(scheme.b)
+        self._operations = stages * Block(program.vector_field).operations
+        self._operations += Block((*program.law, *program.outputs)).operations
         self._num_actions = len(program.action)
         self._num_observations = len(program.observation)
         self._num_scalars = 1 + len(program.metrics)
@@ -136,11 +141,11 @@ class NumbaStepper:
     def _run(
         self, values: Tensor, action: Tensor, parameters: Tensor, constants: tuple[Any, ...]
     ) -> StepResult:
-        count, dtype = values.shape[0], self._dtype
-        next_values = np.empty((count, values.shape[1]), dtype)
-        observation = np.empty((count, self._num_observations), dtype)
-        scalars = np.empty((self._num_scalars, count), dtype)
-        flags = np.empty((2, count), np.bool_)
+        batch, dtype = values.shape[0], self._dtype
+        next_values = np.empty((batch, values.shape[1]), dtype)
+        observation = np.empty((batch, self._num_observations), dtype)
+        scalars = np.empty((self._num_scalars, batch), dtype)
+        flags = np.empty((2, batch), np.bool_)
         arguments = (
             values.detach().contiguous().numpy(),
             action.detach().contiguous().numpy(),
@@ -151,7 +156,8 @@ class NumbaStepper:
             scalars,
             flags,
         )
-        if count >= THREADED_FROM and (threads := numba.get_num_threads()) > 1:
+        work = batch * self._operations
+        if work >= THREADED_FROM and (threads := numba.get_num_threads()) > 1:
             self._kernel.threaded(threads, *arguments)
         else:
             self._kernel.serial(*arguments)

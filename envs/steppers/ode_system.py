@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from separatrix.envs.core.registration import check_count
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.system import System
@@ -79,7 +80,8 @@ def parameter_tensor(name: str, value: Any, num_envs: int) -> Float[Tensor, " ro
         ValueError: The value is something else.
     """
     try:
-        tensor = torch.as_tensor(value).detach().to("cpu", torch.float64)
+        # Without the dtype a Python float would be rounded to float32 on the way.
+        tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"parameter {name!r}: got {value!r}; allowed: numbers") from None
     if tensor.ndim == 0:
@@ -125,10 +127,9 @@ class OdeSystem(System):
         dtype: torch.dtype,
         backend: str = "auto",
     ) -> None:
-        if not (np.isfinite(control_interval) and control_interval > 0):
-            raise ValueError(f"control_interval: got {control_interval!r}; allowed: > 0")
-        if not isinstance(substeps, int) or substeps < 1:
-            raise ValueError(f"substeps: got {substeps!r}; allowed: an integer >= 1")
+        if not (isinstance(control_interval, int | float) and 0 < control_interval < np.inf):
+            raise ValueError(f"control_interval: got {control_interval!r}; allowed: a number > 0")
+        check_count("substeps", substeps)
         tableau(integrator)
         self.definition = definition
         self.num_envs, self.control_interval = num_envs, float(control_interval)

@@ -139,6 +139,12 @@ class Block:
     def __init__(self, expressions: Sequence[sympy.Basic]) -> None:
         self._shared, self._results = sympy.cse(list(expressions), order="none")
 
+    @property
+    def operations(self) -> int:
+        """Number of arithmetic operations and function calls."""
+        computed = [*(expression for _, expression in self._shared), *self._results]
+        return sum(int(sympy.count_ops(expression)) for expression in computed)
+
     def source(self, printer: Printer, names: Names, prefix: str) -> tuple[list[str], list[str]]:
         """Prints the block.
 

@@ -62,7 +62,7 @@ def register_ode(
         from separatrix.envs.steppers.ode_system import OdeSystem
 
         chosen = settings | {k: v for k, v in options.items() if k in settings}
-        if chosen["task"] not in tasks:
+        if chosen["task"] not in tuple(tasks):  # of a tuple, for what is asked may be unhashable
             raise ValueError(f"unknown task {chosen['task']!r}; {suggest(chosen['task'], tasks)}")
         task: ComponentTask = tasks[chosen["task"]]
         own = {field.name for field in fields(task)}  # type: ignore[arg-type]
