@@ -4,7 +4,8 @@ They build sympy expressions, and import sympy only when called, so that a modul
 stays cheap to import. Non-smooth operators have one fixed meaning on every backend:
 
     sign(0) = 0        heaviside(0) = 1/2        d|x|/dx = sign(x)
-    d max(a, b)/da = heaviside(a - b)            where(c, a, b) differentiates branch by branch
+    d sign/dx = d heaviside/dx = 0               d max(a, b)/da = heaviside(a - b)
+    where(c, a, b) differentiates branch by branch
 """
 
 from __future__ import annotations

@@ -166,4 +166,5 @@ class OdeEnvironment(Environment):
 
     def render(self, state: OdeState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""
-        return self._draw(state.values[row].detach().cpu().double().numpy(), self)
+        drawn = self.select(torch.tensor([row], device=self.device))
+        return self._draw(state.values[row].detach().cpu().double().numpy(), drawn)

@@ -98,12 +98,16 @@ def trace(definition: OdeDefinition) -> Program:
 def jacobian(
     expressions: Sequence[sympy.Expr], variables: Sequence[sympy.Symbol]
 ) -> dict[tuple[int, int], sympy.Expr]:
-    """Partial derivatives that are not identically zero, by (row, column)."""
+    """Partial derivatives that are not identically zero, by (row, column).
+
+    The jumps of `sign` and `heaviside` have derivative zero, as in automatic differentiation.
+    """
     column = {variable: j for j, variable in enumerate(variables)}
     entries = {}
     for i, expression in enumerate(expressions):
         for variable in expression.free_symbols & column.keys():
             derivative = sympy.diff(expression, variable)
+            derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
             if derivative != 0:
                 entries[i, column[variable]] = derivative
     return dict(sorted(entries.items()))
