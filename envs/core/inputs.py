@@ -44,7 +44,7 @@ def read_seeds(seed: int | Sequence[int], num_envs: int) -> Int64[Tensor, " batc
         ValueError: A seed is not an integer from 0 to 2^63 - 1, or their number is wrong.
     """
     if isinstance(seed, int | np.integer):
-        seeds = range(int(seed), int(seed) + num_envs)
+        seeds = list(range(int(seed), int(seed) + num_envs))
     else:
         seeds = list(seed) if np.iterable(seed) else [seed]
     for i, value in enumerate(seeds):
@@ -78,7 +78,7 @@ def read_mask(mask: Any, num_envs: int) -> Bool[Tensor, " batch"]:
 
 def read_actions(
     actions: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "..."]:
+) -> Float[Tensor, ...]:
     """Returns actions as a tensor without gradients.
 
     Args:

@@ -51,14 +51,14 @@ def clip(x: Any) -> Any:
 
 @_inline
 def maximum(a: Any, b: Any) -> Any:
-    """Larger of two values."""
-    return a if a > b else b
+    """Larger of two values; NaN if one is."""
+    return a if (a > b) | (a != a) else b
 
 
 @_inline
 def minimum(a: Any, b: Any) -> Any:
-    """Smaller of two values."""
-    return a if a < b else b
+    """Smaller of two values; NaN if one is."""
+    return a if (a < b) | (a != a) else b
 
 
 @_inline
@@ -79,7 +79,7 @@ def sign(x: Any) -> Any:
 def heaviside(x: Any) -> Any:
     """Unit step, with heaviside(0) = 1/2."""
     zero = type(x)(0)
-    return type(x)(1) if x > zero else (zero if x < zero else type(x)(0.5))
+    return type(x)(1) if x > zero else (type(x)(0.5) if x == zero else zero)
 
 
 @_inline

@@ -92,11 +92,12 @@ class NumbaStepper:
         self, program: Program, scheme: Tableau, interval: Interval, dtype: torch.dtype
     ) -> None:
         self.reference = TorchStepper(program, scheme, interval)
-        self._dtype = NUMPY_DTYPES[dtype]
+        self._torch_dtype, self._dtype = dtype, NUMPY_DTYPES[dtype]
         self._kernel = load_kernel(kernel_source(program, scheme, np.dtype(self._dtype).name))
         stages = interval.substeps * len(scheme.b)
         self._operations = stages * Block(program.vector_field).operations
         self._operations += Block((*program.law, *program.outputs)).operations
+        self._num_states, self._num_parameters = len(program.state), len(program.parameter)
         self._num_actions = len(program.action)
         self._num_observations = len(program.observation)
         self._num_scalars = 1 + len(program.metrics)
@@ -116,6 +117,13 @@ class NumbaStepper:
         self, values: Float[Tensor, "batch state"], parameters: Float[Tensor, "parameter rows"]
     ) -> Float[Tensor, "batch observation"]:
         """Observes states without advancing them, in the kernel's own arithmetic."""
+        if torch.is_grad_enabled() and (values.requires_grad or parameters.requires_grad):
+            reference = self.reference.observe
+            found = _Differentiable.apply(self._observe, reference, values, parameters)
+            return found[0]
+        return self._observe(values, parameters)
+
+    def _observe(self, values: Tensor, parameters: Tensor) -> Tensor:
         action = values.new_zeros((values.shape[0], self._num_actions))
         endless = np.full_like(self._constants[0], np.inf) * np.array([[-1], [1]], self._dtype)
         still = (endless, self._dtype(0), self._dtype(0), 0)
@@ -131,17 +139,29 @@ class NumbaStepper:
         if torch.is_grad_enabled() and (
             values.requires_grad or action.requires_grad or parameters.requires_grad
         ):
-            return StepResult(*_Differentiable.apply(self, values, action, parameters))
-        return self.forward(values, action, parameters)
+            inputs = (values, action, parameters)
+            return StepResult(*_Differentiable.apply(self._step, self.reference, *inputs))
+        return self._step(values, action, parameters)
 
-    def forward(self, values: Tensor, action: Tensor, parameters: Tensor) -> StepResult:
-        """Runs the kernel; the result carries no gradient."""
+    def _step(self, values: Tensor, action: Tensor, parameters: Tensor) -> StepResult:
         return self._run(values, action, parameters, self._constants)
 
     def _run(
         self, values: Tensor, action: Tensor, parameters: Tensor, constants: tuple[Any, ...]
     ) -> StepResult:
         batch, dtype = values.shape[0], self._dtype
+        # The kernel checks no bounds, and another dtype would have it compiled anew.
+        rows = 1 if parameters.shape[-1] == 1 else batch
+        for name, tensor, shape in (
+            ("state", values, (batch, self._num_states)),
+            ("action", action, (batch, self._num_actions)),
+            ("parameters", parameters, (self._num_parameters, rows)),
+        ):
+            if tensor.shape != shape or tensor.dtype != self._torch_dtype:
+                raise ValueError(
+                    f"{name}: got {tensor.dtype} of shape {tuple(tensor.shape)}; "
+                    f"allowed: {self._torch_dtype} of shape {shape}"
+                )
         next_values = np.empty((batch, values.shape[1]), dtype)
         observation = np.empty((batch, self._num_observations), dtype)
         scalars = np.empty((self._num_scalars, batch), dtype)
@@ -169,35 +189,39 @@ class _Differentiable(torch.autograd.Function):
     """The kernel forward, the reference backward: asking for a gradient changes no trajectory."""
 
     @staticmethod
-    def forward(
-        ctx: Any, stepper: NumbaStepper, values: Tensor, action: Tensor, parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.stepper = stepper
-        ctx.save_for_backward(values, action, parameters)
-        result = stepper.forward(values, action, parameters)
-        ctx.mark_non_differentiable(result.terminated, result.diverged)
-        return tuple(result)
+    def forward(ctx: Any, fused: Any, reference: Any, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.reference = reference
+        ctx.save_for_backward(*inputs)
+        # What nobody used gets None: a zero would be NaN after, say, the infinite slope of sqrt(0).
+        ctx.set_materialize_grads(False)
+        results = _tuple(fused(*inputs))
+        ctx.mark_non_differentiable(*(r for r in results if not r.is_floating_point()))
+        return results
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs = [
             tensor.detach().requires_grad_(needed)
-            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[2:], strict=True)
         ]
         with torch.enable_grad():
-            result = ctx.stepper.reference(*inputs)
+            results = _tuple(ctx.reference(*inputs))
         pairs = [
-            (output, gradient)
-            for output, gradient in zip(result[:4], gradients[:4], strict=True)
-            if output.requires_grad
+            (result, gradient)
+            for result, gradient in zip(results, gradients, strict=True)
+            if gradient is not None and result.requires_grad
         ]
         found = iter(
             torch.autograd.grad(
-                [output for output, _ in pairs],
+                [result for result, _ in pairs],
                 [tensor for tensor in inputs if tensor.requires_grad],
                 [gradient for _, gradient in pairs],
                 allow_unused=True,
             )
         )
-        return (None, *(next(found) if tensor.requires_grad else None for tensor in inputs))
+        return (None, None, *(next(found) if tensor.requires_grad else None for tensor in inputs))
+
+
+def _tuple(results: Tensor | StepResult) -> tuple[Tensor, ...]:
+    return (results,) if isinstance(results, Tensor) else tuple(results)

@@ -119,6 +119,8 @@ class Printer:
         return f"(-({source}))" if coefficient < 0 else f"({source})"
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr, names: Names) -> str:
+        if base.is_number and exponent.is_number:
+            return self.literal(float(base**exponent))
         printed = self(base, names)
         if exponent == sympy.Rational(1, 2):
             return f"sqrt({printed})"
@@ -137,7 +139,12 @@ class Block:
     """
 
     def __init__(self, expressions: Sequence[sympy.Basic]) -> None:
-        self._shared, self._results = sympy.cse(list(expressions), order="none")
+        # A power is printed as a product of its base, which then must be no long expression.
+        powers = {power for expression in expressions for power in expression.atoms(sympy.Pow)}
+        bases = {p.base for p in powers if p.exp.is_Integer and abs(p.exp) > 1}
+        repeated = sorted(bases, key=sympy.default_sort_key)
+        self._shared, results = sympy.cse([*expressions, *repeated], order="none")
+        self._results = results[: len(expressions)]
 
     @property
     def operations(self) -> int:

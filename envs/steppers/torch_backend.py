@@ -61,7 +61,7 @@ class Interval:
 
 
 def _like(value: Any, other: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.as_tensor(value).to(other)
+    return value if isinstance(value, Tensor) else other.new_full((), value)
 
 
 def _maximum(a: Any, b: Any) -> Tensor:
@@ -70,6 +70,11 @@ def _maximum(a: Any, b: Any) -> Tensor:
 
 def _minimum(a: Any, b: Any) -> Tensor:
     return torch.minimum(_like(a, b), _like(b, a))
+
+
+def _where(like: Tensor) -> Callable[..., Tensor]:
+    """Returns `where` for this dtype: of two numbers torch's own would make float32."""
+    return lambda condition, a, b: torch.where(condition, _like(a, like), b)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -81,10 +86,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sqrt": torch.sqrt,
     "absolute": torch.abs,
     "sign": torch.sign,
-    "heaviside": lambda x: torch.heaviside(x, x.new_tensor(0.5)),
+    "heaviside": lambda x: torch.heaviside(x.detach(), x.new_tensor(0.5)),
     "maximum": _maximum,
     "minimum": _minimum,
-    "where": torch.where,
     "logical_and": torch.logical_and,
     "logical_or": torch.logical_or,
     "logical_not": torch.logical_not,
@@ -109,9 +113,10 @@ def torch_function(
     """
     names = {s: f"{group}[{i}]" for group, row in inputs.items() for i, s in enumerate(row)}
     lines, results = Block(expressions).source(Printer(), names, "shared")
+    lines.insert(0, f"where = where_like({next(iter(inputs))})")
     body = "".join(f"    {line}\n" for line in lines)
     source = f"def {name}({', '.join(inputs)}):\n{body}    return [{', '.join(results)}]\n"
-    namespace: dict[str, Any] = dict(OPERATIONS)
+    namespace: dict[str, Any] = {**OPERATIONS, "where_like": _where}
     exec(compile(source, f"<separatrix {name}>", "exec"), namespace)
     return namespace[name]
 

@@ -1,0 +1,1 @@
+"""Model-free baselines: PPO, SAC and TD3 of stable-baselines3."""

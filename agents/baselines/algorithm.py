@@ -1,0 +1,110 @@
+"""PPO, SAC and TD3 of stable-baselines3, made from our hyper-parameters."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
+from torch import nn
+
+from separatrix.agents.baselines.config import AgentConfig, PPOConfig, SACConfig, TD3Config
+from separatrix.agents.common.seeding import training_seed
+from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
+ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
+
+
+def make_algorithm(
+    config: AgentConfig, env: BatchedVecEnv, seed: int, device: str
+) -> BaseAlgorithm:
+    """Make an algorithm whose networks and generators are seeded, at step 0.
+
+    Args:
+        config: Hyper-parameters.
+        env: Training environments; their first reset uses the run's base seed.
+        seed: Seed of the run.
+        device: Device of the networks.
+
+    Returns:
+        The algorithm.
+    """
+    rate = config.learning_rate
+    linear = config.learning_rate_schedule == "linear"
+    arguments: dict[str, Any] = {
+        "learning_rate": LinearSchedule(rate, 0.0, 1.0) if linear else ConstantSchedule(rate),
+        "gamma": config.gamma,
+        "batch_size": config.batch_size,
+        "policy_kwargs": policy_arguments(config),
+        "seed": seed,
+        "device": device,
+    }
+    algorithm: BaseAlgorithm
+    if isinstance(config, PPOConfig):
+        algorithm = PPO("MlpPolicy", env, **_ppo(config), **arguments)
+    elif isinstance(config, SACConfig):
+        algorithm = SAC("MlpPolicy", env, **_sac(config), **arguments)
+    else:
+        algorithm = TD3("MlpPolicy", env, **_td3(config, env.action_space), **arguments)
+    # The constructor has seeded the environments with the bare seed of the run.
+    env.seed(training_seed(seed))
+    return algorithm
+
+
+def policy_arguments(config: AgentConfig) -> dict[str, Any]:
+    """Arguments of the policy's constructor that describe its networks."""
+    activation = ACTIVATIONS[config.activation]
+    if isinstance(config, PPOConfig):
+        layers = {"pi": list(config.policy_layers), "vf": list(config.value_layers)}
+        return {
+            "net_arch": layers,
+            "activation_fn": activation,
+            "log_std_init": config.initial_log_std,
+        }
+    layers = {"pi": list(config.actor_layers), "qf": list(config.critic_layers)}
+    return {"net_arch": layers, "activation_fn": activation}
+
+
+def _ppo(config: PPOConfig) -> dict[str, Any]:
+    return {
+        "n_steps": config.rollout_steps,
+        "n_epochs": config.epochs,
+        "gae_lambda": config.gae_lambda,
+        "clip_range": config.clip_range,
+        "normalize_advantage": config.normalize_advantage,
+        "ent_coef": config.entropy_coefficient,
+        "vf_coef": config.value_coefficient,
+        "max_grad_norm": config.max_gradient_norm,
+        "target_kl": config.target_kl,
+    }
+
+
+def _off_policy(config: SACConfig | TD3Config) -> dict[str, Any]:
+    return {
+        "buffer_size": config.buffer_size,
+        "learning_starts": config.learning_starts,
+        "tau": config.tau,
+        "train_freq": config.train_every,
+        "gradient_steps": config.gradient_steps,
+    }
+
+
+def _sac(config: SACConfig) -> dict[str, Any]:
+    return _off_policy(config) | {
+        "ent_coef": config.entropy_coefficient,
+        "target_entropy": config.target_entropy,
+        "target_update_interval": config.target_update_interval,
+    }
+
+
+def _td3(config: TD3Config, action_space: Space) -> dict[str, Any]:
+    sigma = np.full(action_space.shape or (), config.exploration_noise)
+    return _off_policy(config) | {
+        "action_noise": NormalActionNoise(np.zeros_like(sigma), sigma),
+        "policy_delay": config.policy_delay,
+        "target_policy_noise": config.target_policy_noise,
+        "target_noise_clip": config.target_noise_clip,
+    }

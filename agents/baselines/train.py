@@ -1,0 +1,112 @@
+"""Training of PPO, SAC and TD3.
+
+Tags of the log, at the number of environment steps taken:
+
+    rollout/ep_rew_mean, ep_len_mean   return and length of the last 100 training episodes
+    train/...                          losses and diagnostics of stable-baselines3's last update
+    env/<metric>                       the task's metrics, mean over the training steps since the
+                                       last row; env/diverged is the share of diverging steps
+    eval/return, length, <metric>      means over the evaluation episodes, deterministic policy
+    eval/steps                         environment steps spent on evaluations so far; they are not
+                                       among the steps of the run
+    time/fps, time_elapsed, ...        since training was started or resumed
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from stable_baselines3.common.logger import Logger
+
+from separatrix.agents.baselines.algorithm import make_algorithm
+from separatrix.agents.baselines.callback import RunWriter, TrainingCallback
+from separatrix.agents.baselines.snapshot import load_snapshot
+from separatrix.agents.common.run import Run
+from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.experiment import ExperimentConfig
+from separatrix.envs.core.registration import make_environment
+
+if TYPE_CHECKING:
+    from separatrix.envs.core.environment import Environment
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The outcome of a run: what its last checkpoint does, not the best one met on the way."""
+
+    steps: int
+    """Environment steps of training."""
+
+    evaluation_steps: int
+    """Environment steps of all evaluations, which are not among `steps`."""
+
+    evaluation: dict[str, float]
+    """Mean of each quantity over the episodes of the last evaluation, by tag: `eval/return`, ..."""
+
+
+def train(config: ExperimentConfig, run: Run) -> TrainingResult:
+    """Train, or go on training from the run's last checkpoint.
+
+    Resumed on the CPU with the same number of threads, a run takes the steps it would have taken
+    uninterrupted, bit for bit.
+
+    Args:
+        config: The experiment.
+        run: Where to log and to save checkpoints; may hold some already.
+
+    Returns:
+        Steps taken and the last evaluation.
+    """
+    environment = config.environment
+    options: dict[str, Any] = {"device": environment.device, **environment.options}
+    made = gym.make_vec(environment.id, num_envs=environment.num_envs, output="torch", **options)
+    env = BatchedVecEnv(made)
+    try:
+        evaluated = make_environment(environment.id, config.evaluation.episodes, **options)
+        return _train(config, run, env, evaluated)
+    finally:
+        env.close()
+
+
+def _train(
+    config: ExperimentConfig, run: Run, env: BatchedVecEnv, evaluated: "Environment"
+) -> TrainingResult:
+    algorithm = make_algorithm(config.agent, env, config.seed, config.environment.device)
+    algorithm.set_logger(Logger(None, [RunWriter(run)]))
+    checkpoint = run.latest_checkpoint()
+    saved = {}
+    if checkpoint is not None:
+        load_snapshot(algorithm, checkpoint.tensors, checkpoint.state["algorithm"])
+        saved = checkpoint.state["training"]
+    with _progress_bar() as progress:
+        callback = TrainingCallback(config, run, evaluated, progress, saved)
+        remaining = config.total_steps - algorithm.num_timesteps
+        if remaining > 0:
+            # Not resetting the counter, stable-baselines3 adds it to the steps it is asked for:
+            # schedules thus span the whole run, whichever part of it this is.
+            # An interval of None leaves all logging to the callback.
+            never: Any = None
+            algorithm.learn(remaining, callback, log_interval=never, reset_num_timesteps=False)
+    return TrainingResult(algorithm.num_timesteps, callback.evaluation_steps, callback.evaluation)
+
+
+def _progress_bar() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,79 @@
+"""The schema of an experiment: which environment, which agent, for how long, evaluated how.
+
+An experiment is data: `configs/experiment/<name>.yaml` holds one, the command line changes it, and
+every run folder keeps the resolved one. `separatrix.agents.common.configuration` reads it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+from pydantic import ConfigDict, Discriminator
+
+from separatrix.agents.baselines.config import AgentConfig
+
+OptionValue = bool | int | float | str | list[float]
+"""A system parameter (one number, or one for each environment) or an option of the task."""
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """The environments an agent trains on."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    id: str
+    """Registered id, such as separatrix/Lorenz-v0."""
+
+    num_envs: Annotated[int, Ge(1)] = 1
+    """How many environments train side by side."""
+
+    device: str = "cpu"
+    """Device of the environments and the networks, such as cpu or cuda."""
+
+    options: dict[str, OptionValue] = field(default_factory=dict)
+    """Parameters of the system and options of the task; the rest keeps its default."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a policy is evaluated, while it trains and afterwards."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    episodes: Annotated[int, Ge(2)] = 32
+    """Episodes of each evaluation, run as one batch."""
+
+    every: Annotated[int, Ge(0)] = 0
+    """Environment steps between evaluations during training; 0 evaluates at the end only."""
+
+    seed: Annotated[int, Ge(0), Lt(2**31)] = 0
+    """Seed of the evaluation episodes: runs that share it are compared on the same episodes."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that determines a run."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    environment: EnvironmentConfig
+    """The environments."""
+
+    agent: Annotated[AgentConfig, Discriminator("algorithm")]
+    """The agent; its `algorithm` says which one."""
+
+    total_steps: Annotated[int, Ge(1)]
+    """Environment steps to train for, summed over the environments."""
+
+    seed: Annotated[int, Ge(0), Lt(2**31)] = 0
+    """Seed of the run: networks, exploration and training episodes."""
+
+    checkpoint_every: Annotated[int, Ge(1)] = 50_000
+    """Environment steps between checkpoints; the last step always has one."""
+
+    threads: Annotated[int, Ge(1)] = 1
+    """Threads of torch on the CPU; networks as small as these train fastest on one."""
+
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How the policy is evaluated."""

@@ -1,0 +1,116 @@
+"""`separatrix evaluate`: the last checkpoint of a run, over many episodes."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+
+import separatrix  # noqa: F401  (registers the environments)
+from separatrix.agents.baselines.policy import load_policy
+from separatrix.agents.common.checkpoint import CheckpointError
+from separatrix.agents.common.configuration import ConfigurationError
+from separatrix.agents.common.figures import phase_portrait
+from separatrix.agents.common.run import Run
+from separatrix.agents.common.seeding import SEED_LIMIT, evaluation_seed
+from separatrix.cli.errors import UserError, reported
+from separatrix.cli.tables import evaluation_table
+from separatrix.controllers.controller import Controller
+from separatrix.controllers.evaluation import evaluate
+from separatrix.controllers.recording import record_frames, record_trajectories
+from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.registration import make_environment
+
+DRAWN = 8  # episodes in the phase portrait
+FRAMES_PER_SECOND = 20
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command, see `separatrix.cli.main.run`."""
+    return tyro.cli(evaluate_run, args=arguments, prog="separatrix evaluate")
+
+
+def evaluate_run(
+    folder: Annotated[Path, tyro.conf.Positional], episodes: int = 128, seed: int | None = None
+) -> int:
+    """Evaluate the last checkpoint of a run, with deterministic actions.
+
+    Prints the means with their 95 % intervals, and writes them to the run's metrics and TensorBoard
+    (eval/...), with a phase portrait and a video of one episode.
+
+    Args:
+        folder: Folder of the run.
+        episodes: Episodes, run as one batch.
+        seed: Seed of the episodes; by default the one in the run's configuration.
+    """
+    with reported(FileNotFoundError, ConfigurationError, CheckpointError):
+        run = Run.open(folder)
+        config = run.config
+        checkpoint = run.latest_checkpoint()
+    if checkpoint is None:
+        raise UserError(f"{folder} has no checkpoint yet")
+    seeds = episode_seeds(config.evaluation.seed if seed is None else seed, episodes)
+    options: dict[str, Any] = dict(config.environment.options)
+    with reported(ValueError):
+        environment = make_environment(
+            config.environment.id, episodes, device=config.environment.device, **options
+        )
+    torch.set_num_threads(config.threads)
+    controller = load_policy(config, checkpoint, environment)
+    name = config.agent.algorithm
+    evaluation = evaluate(environment, controller, seeds)
+    with run:
+        means = evaluation.means()
+        run.log({f"eval/{tag}": value for tag, value in means.items()}, checkpoint.step)
+        log_pictures(run, environment, controller, seeds, checkpoint.step)
+    title = f"{config.environment.id}, {episodes} episodes, step {checkpoint.step}"
+    Console().print(evaluation_table({name: evaluation}, title))
+    return 0
+
+
+def episode_seeds(seed: int, episodes: int) -> torch.Tensor:
+    """Seeds of an evaluation's episodes.
+
+    Args:
+        seed: Seed of the evaluation.
+        episodes: Number of episodes.
+
+    Returns:
+        int64 of shape (episodes,).
+
+    Raises:
+        UserError: If there are fewer than two episodes or the seed is outside its range.
+    """
+    if episodes < 2:
+        raise UserError(f"got {episodes} episodes; allowed are 2 or more")
+    if not 0 <= seed < SEED_LIMIT:
+        raise UserError(f"got seed {seed}; allowed are 0 to {SEED_LIMIT - 1}")
+    return torch.arange(episodes) + evaluation_seed(seed)
+
+
+def log_pictures(
+    run: Run, environment: Environment, controller: Controller, seeds: torch.Tensor, step: int
+) -> None:
+    """Log a phase portrait of the first episodes and a video of the very first.
+
+    Args:
+        run: Where to log.
+        environment: Environment of as many rows as there are seeds.
+        controller: Controller that acts.
+        seeds: Seeds of the episodes, int64.
+        step: Environment steps taken in training.
+    """
+    rows = torch.arange(min(DRAWN, len(seeds)))
+    drawn = environment.select(rows.to(environment.device))
+    trajectories = record_trajectories(drawn, controller, seeds[rows])
+    figure = phase_portrait(
+        trajectories.values,
+        trajectories.names,
+        environment.control_interval,
+        trajectories.target,
+    )
+    run.log_figure("eval/phase_portrait", figure, step)
+    first = environment.select(rows[:1].to(environment.device))
+    frames = record_frames(first, controller, int(seeds[0]))
+    run.log_video("eval/rollout", frames, step, FRAMES_PER_SECOND)
