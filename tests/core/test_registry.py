@@ -1,0 +1,181 @@
+"""What every registered environment owes its users."""
+
+import pickle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3.common.env_checker
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+
+import separatrix  # noqa: F401
+from separatrix.envs.core.registration import REGISTRY, find, make_environment
+
+IDS = list(REGISTRY)
+# Options that are not numbers, and the numbers that need more than half as much again to be seen.
+OTHER_VALUES: dict[str, Any] = {
+    "integrator": "heun",
+    "substeps": 25,
+    "radius": 40.0,
+    ("separatrix/Lorenz-v0", "near"): (-8.5, -8.5, 27.0),  # type: ignore[dict-item]
+    ("separatrix/Rossler-v0", "near"): (5.7, -28.0, 28.0),  # type: ignore[dict-item]
+}
+# A single task, and a system with a single fixed point, leave nothing to choose.
+NO_CHOICE = {"task", ("separatrix/Lorenz96-v0", "near")}
+OPTIONS = [
+    (entry.id, name)
+    for entry in REGISTRY.values()
+    for name in entry.options
+    if not {name, (entry.id, name)} & NO_CHOICE
+]
+
+
+def push(environment_id: str, steps: int, num_envs: int = 2, **options: Any) -> torch.Tensor:
+    """Pushes with full force, and returns the observations, rewards and metrics of all steps."""
+    environment = make_environment(environment_id, num_envs, **options)
+    state, observation = environment.reset(0)
+    action = torch.ones((num_envs, *environment.action_space.shape), dtype=environment.dtype)
+    found = [observation.flatten()]
+    for _ in range(steps):
+        state, observation, reward, _, info = environment.step(state, action)
+        found += [observation.flatten(), reward, *(value.to(reward) for value in info.values())]
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_gymnasium_finds_no_fault(environment_id: str) -> None:
+    env = gym.make(environment_id, render_mode="rgb_array")
+    check_env(env.unwrapped)
+    env.close()
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_stable_baselines3_finds_no_fault(environment_id: str) -> None:
+    env = gym.make(environment_id, render_mode="rgb_array")
+    stable_baselines3.common.env_checker.check_env(env)
+    env.close()
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_specification_survives_pickle_and_json(environment_id: str) -> None:
+    def start(spec: EnvSpec) -> list[float]:
+        observation: list[float] = gym.make(spec).reset(seed=3)[0].tolist()
+        return observation
+
+    spec = gym.spec(environment_id)
+    again = pickle.loads(pickle.dumps(spec))
+    assert again == spec == EnvSpec.from_json(spec.to_json())
+    assert start(again) == start(spec)
+    made = gym.make(environment_id, control_interval=0.02).spec
+    assert made is not None and made.kwargs["control_interval"] == 0.02
+    assert gym.make(pickle.loads(pickle.dumps(made))).unwrapped.environment.control_interval == 0.02
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_rollout_is_finite_in_range_and_never_constant(environment_id: str) -> None:
+    envs = gym.make_vec(environment_id, num_envs=8)
+    low, high = envs.unwrapped.environment.reward_range
+    envs.action_space.seed(0)
+    start, _ = envs.reset(seed=0)
+    observations, rewards = [start], []
+    for _ in range(REGISTRY[environment_id].horizon + 1):
+        observation, reward, terminated, *_, infos = envs.step(envs.action_space.sample())
+        assert not terminated.any() and not infos["diverged"].any()
+        observations.append(observation)
+        rewards.append(reward)
+    series = np.stack(observations)
+    assert np.isfinite(series).all()
+    assert (np.abs(series) <= envs.single_observation_space.high).all()
+    assert low <= np.min(rewards) < np.max(rewards) <= high
+    assert (np.ptp(series, axis=0) > 0).all(), "an observation is constant in time"
+    assert len(np.unique(start, axis=0)) == len(start), "two environments start alike"
+    assert (np.ptp(start, axis=0) > 0).all(), "a component of the first observation is fixed"
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_actions_matter(environment_id: str) -> None:
+    environment = make_environment(environment_id, 1)
+    state, _ = environment.reset(0)
+    size = environment.action_space.shape[0]
+    pushes = torch.cat([torch.zeros(1, size), torch.eye(size)])
+    stepped = make_environment(environment_id, size + 1)
+    states = stepped.reset(torch.zeros(size + 1, dtype=torch.int64))[0]
+    observations = stepped.step(states, pushes).observation
+    assert (observations[1:] != observations[:1]).any(1).all(), "an action does nothing"
+    assert len(observations.unique(dim=0)) == size + 1
+    assert torch.equal(observations[0], environment.step(state, torch.zeros(1, size)).observation[0])
+
+
+@pytest.mark.parametrize(("environment_id", "name"), OPTIONS)
+def test_option_reaches_the_environment(environment_id: str, name: str) -> None:
+    default = REGISTRY[environment_id].options[name]
+    number = 1.5 * default if isinstance(default, float) else None
+    value = OTHER_VALUES.get((environment_id, name), OTHER_VALUES.get(name, number))  # type: ignore[call-overload]
+    steps = 100 if name == "rail" else 20  # the stop is far
+    usual = push(environment_id, steps)
+    assert torch.equal(push(environment_id, steps, **{name: default}), usual)
+    assert not torch.equal(push(environment_id, steps, **{name: value}), usual)
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_every_parameter_may_differ_between_environments(environment_id: str) -> None:
+    environment = make_environment(environment_id, 3)
+    factors = torch.tensor([0.9, 1.0, 1.1], dtype=torch.float64)
+    for name in environment.system.parameters:  # type: ignore[attr-defined]
+        values = factors * REGISTRY[environment_id].options[name]
+        batch = make_environment(environment_id, 3, **{name: values})
+        seeds = torch.full((3,), 5)
+        state, observation = batch.reset(seeds)
+        action = torch.ones((3, *batch.action_space.shape))
+        for _ in range(3):
+            state, observation, *_ = batch.step(state, action)
+        for i in range(3):
+            alone = make_environment(environment_id, 1, **{name: float(values[i])})
+            one, found = alone.reset(seeds[:1])
+            for _ in range(3):
+                one, found, *_ = alone.step(one, action[:1])
+            assert torch.equal(observation[i], found[0]), name
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray, list])
+def test_batch_of_parameters_equals_singles_made_with_them(kind: Any) -> None:
+    rho = torch.linspace(20.0, 40.0, 6)
+    envs = gym.make_vec("separatrix/Lorenz-v0", num_envs=6, rho=kind(rho), max_episode_steps=9)
+    singles = [
+        gym.make("separatrix/Lorenz-v0", rho=float(value), max_episode_steps=9) for value in rho
+    ]
+    envs.action_space.seed(1)
+    observations, _ = envs.reset(seed=11)
+    expected = [env.reset(seed=11 + i)[0] for i, env in enumerate(singles)]
+    for _ in range(25):
+        assert np.array_equal(observations, expected)
+        actions = envs.action_space.sample()
+        observations, rewards, _, truncations, infos = envs.step(actions)
+        for i, env in enumerate(singles):
+            expected[i], reward, _, truncated, _ = env.step(actions[i])
+            assert rewards[i] == reward and truncations[i] == truncated
+            if truncated:
+                assert np.array_equal(infos["final_obs"][i], expected[i])
+                expected[i], _ = env.reset()
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_documentation_names_every_option_and_has_the_headings(environment_id: str) -> None:
+    text = find(environment_id).documented.__doc__
+    assert text is not None
+    headings = (
+        "Description|Action space|Observation space|Reward|Starting state|Episode end|"
+        "Arguments|References|Version history"
+    )
+    for heading in headings.split("|"):
+        assert f"## {heading}\n" in text
+    common = {"task", "control_interval", "substeps", "integrator"}
+    for name in find(environment_id).options.keys() - common:
+        assert f"`{name}`" in text, f"{name} is not documented"
+
+
+def test_namespace_may_be_left_out() -> None:
+    assert find("Lorenz-v0") is find("separatrix/Lorenz-v0")
