@@ -131,7 +131,8 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             actions: (num_envs, action), numpy or torch; clipped to [-1, 1].
 
         Raises:
-            ValueError: The actions have another shape, or a NaN; its environment is named.
+            ValueError: The actions have another shape, something else than real numbers, or a NaN,
+                whose environment is named.
             RuntimeError: The batch was not reset, or an ended environment was not (DISABLED).
         """
         if self.state is None:

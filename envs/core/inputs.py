@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def random_seed() -> int:
     return int(np.random.SeedSequence().entropy % 2**48)  # type: ignore[operator]
 
 
-def read_seeds(seed: int | Sequence[int], num_envs: int) -> Int64[Tensor, " batch"]:
+def read_seeds(seed: Any, num_envs: int) -> Int64[Tensor, " batch"]:
     """Returns a seed for each environment.
 
     Args:

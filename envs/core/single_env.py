@@ -74,14 +74,15 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             self.state, observation = self.environment.restart(stream)
         return observation[0].cpu().numpy(), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Advances by one control interval.
 
         Args:
-            action: Shape of the action space; clipped to [-1, 1].
+            action: An array of the shape of the action space, or anything that numpy makes one
+                of; clipped to [-1, 1].
 
         Raises:
-            ValueError: The action has another shape or holds a NaN.
+            ValueError: The action has another shape, a NaN, or something else than real numbers.
             RuntimeError: The environment was not reset.
         """
         if self.state is None:

@@ -45,12 +45,13 @@ def _describe(entry: Registration) -> dict[str, Any]:
 
 
 def _overview(entries: list[Registration]) -> Table:
-    table = Table(caption="separatrix list <environment> shows its options")
+    table = Table(caption="separatrix list <environment> shows defaults", show_lines=True)
     table.add_column("environment", no_wrap=True)
     table.add_column("description")
-    table.add_column("steps of an episode", justify="right")
+    table.add_column("steps", justify="right")
+    table.add_column("options", overflow="fold")
     for entry in entries:
-        table.add_row(entry.id, entry.summary, str(entry.horizon))
+        table.add_row(entry.id, entry.summary, str(entry.horizon), " ".join(entry.options))
     return table
 
 
