@@ -29,7 +29,9 @@ class GradientGuard:
         shape = [1] * tensor.ndim
         shape[batch_axis] = -1
 
-        def keep(gradient: Tensor) -> Tensor:
+        def keep(gradient: Tensor | None) -> Tensor | None:
+            if gradient is None:  # nothing downstream asked for one
+                return None
             return torch.where(self.inside.view(shape), gradient, 0.0)
 
         guarded = tensor.view_as(tensor)

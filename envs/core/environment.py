@@ -134,7 +134,7 @@ class ComposedEnvironment(Environment):
         system: The physics.
         task: The decision process on it.
         horizon: Steps of an episode.
-        draw: Draws one environment from its row of the state's tensors; None if it cannot.
+        draw: Draws one environment from its state, a batch of one; None if it cannot.
     """
 
     def __init__(
@@ -191,4 +191,4 @@ class ComposedEnvironment(Environment):
         """
         if self._draw is None:
             raise NotImplementedError(f"{type(self.system).__name__} has no drawing")
-        return self._draw(map_tensors(lambda tensor: tensor[row].detach().cpu(), state))
+        return self._draw(map_tensors(lambda tensor: tensor[row : row + 1].detach().cpu(), state))

@@ -103,8 +103,8 @@ class NumbaStepper:
         self._num_scalars = 1 + len(program.metrics)
         self._constants = (
             np.stack([interval.low, interval.high]).astype(self._dtype),
-            self._dtype(interval.worst_reward),
-            self._dtype(interval.step),
+            interval.worst_reward,
+            interval.step,
             interval.substeps,
         )
         # Compile, or load from the disk cache, here rather than in the first step.
@@ -126,7 +126,7 @@ class NumbaStepper:
     def _observe(self, values: Tensor, parameters: Tensor) -> Tensor:
         action = values.new_zeros((values.shape[0], self._num_actions))
         endless = np.full_like(self._constants[0], np.inf) * np.array([[-1], [1]], self._dtype)
-        still = (endless, self._dtype(0), self._dtype(0), 0)
+        still = (endless, 0.0, 0.0, 0)
         return self._run(values, action, parameters, still).observation
 
     def __call__(

@@ -42,9 +42,7 @@ def cases() -> list[Any]:
                     or (name == QUICK[0] and dtype == "float64")
                 )
                 found.append(
-                    pytest.param(
-                        name, integrator, dtype, marks=[] if quick else [pytest.mark.slow]
-                    )
+                    pytest.param(name, integrator, dtype, marks=[] if quick else [pytest.mark.slow])
                 )
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,9 @@ def central_differences(step: Step, inputs: tuple[Tensor, Tensor, Tensor]) -> li
             part.reshape(len(rows), *tensor.shape)
             for part, tensor in zip(rows.split(sizes, 1), inputs, strict=True)
         )
-        returns = return_of(step, values[:, 0], actions[:, :, 0].movedim(1, 0), parameters[..., 0].T)
+        returns = return_of(
+            step, values[:, 0], actions[:, :, 0].movedim(1, 0), parameters[..., 0].T
+        )
         plus, minus = returns.chunk(2)
         return (plus - minus) / (2 * factor * step_sizes)
 

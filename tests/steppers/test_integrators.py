@@ -21,7 +21,7 @@ from separatrix.envs.steppers.integrators import INTEGRATORS, Tableau, tableau
 from separatrix.envs.steppers.ode import OdeDefinition, ode
 from separatrix.envs.steppers.ode_system import OdeState, OdeSystem
 
-# A rooted tree is the sorted tuple of the subtrees of its root (Hairer, Norsett, Wanner, sec. II.2).
+# A rooted tree is the sorted tuple of its root's subtrees (Hairer, Norsett, Wanner, sec. II.2).
 Tree = tuple[Any, ...]
 
 DURATION = 1.0
@@ -164,7 +164,7 @@ def test_numbers_of_rooted_trees() -> None:
 
 @pytest.mark.parametrize("integrator", INTEGRATORS)
 def test_order_conditions(integrator: str) -> None:
-    """To 1.5e-14: half an ulp of the 12.9 in Tsit5, 0.9e-15, alone moves one condition by 1.1e-14."""
+    """To 1.5e-14: rounding the 11.7 in Tsit5, by up to 0.9e-15, moves one condition by 1.1e-14."""
     scheme = tableau(integrator)
     for order in range(1, scheme.order + 1):
         for tree in trees(order):

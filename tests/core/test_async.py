@@ -1,0 +1,62 @@
+"""Single environments in processes of their own, after the parent ran a threaded kernel.
+
+A process that is forked after its parent started numba's threads dies when it starts some itself.
+"""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+import separatrix  # noqa: F401
+from separatrix.envs.core.registration import REGISTRY
+
+
+def ours(environment_id: str) -> gym.vector.VectorEnv:
+    return gym.make_vec(environment_id, num_envs=3, max_episode_steps=4)
+
+
+# Python 3.12 and later warn whenever a process with threads forks.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("environment_id", list(REGISTRY))
+def test_processes_equal_the_batch(environment_id: str, method: str) -> None:
+    large = gym.make_vec(environment_id, num_envs=4096)
+    large.reset(seed=0)
+    large.step(large.action_space.sample())
+
+    def single() -> gym.Env:
+        import separatrix  # noqa: F401  (a spawned process has registered nothing)
+
+        return gym.make(environment_id, max_episode_steps=4)
+
+    mode = AutoresetMode.SAME_STEP
+    processes = AsyncVectorEnv([single] * 3, context=method, autoreset_mode=mode)
+    try:
+        batch = ours(environment_id)
+        batch.action_space.seed(0)
+        # With a time limit, since what this guards against is a hang.
+        processes.reset_async(seed=6)
+        found, _ = processes.reset_wait(timeout=300)
+        assert np.array_equal(found, batch.reset(seed=6)[0])
+        for _ in range(10):
+            actions = batch.action_space.sample()
+            processes.step_async(actions)
+            for got, expected in zip(
+                processes.step_wait(timeout=300)[:4], batch.step(actions)[:4], strict=True
+            ):
+                assert np.array_equal(got, expected)
+    finally:
+        processes.close(terminate=True)
+
+
+def test_batches_of_processes_may_be_as_large_as_one_kernel_call() -> None:
+    """The parent goes on with its threads after it was forked."""
+    large = gym.make_vec("separatrix/Lorenz-v0", num_envs=4096)
+    first, _ = large.reset(seed=0)
+    processes = AsyncVectorEnv([lambda: gym.make("separatrix/Lorenz-v0")] * 2, context="fork")
+    try:
+        assert np.array_equal(processes.reset(seed=0)[0], first[:2])
+    finally:
+        processes.close(terminate=True)
+    assert np.isfinite(large.step(large.action_space.sample())[0]).all()
