@@ -155,8 +155,10 @@ def fixed_point(system: OdeSystem, near: tuple[float, ...], tolerance: float = 1
     """
     import torch
 
+    from separatrix.envs.core.inputs import read_numbers
+
     batch, size = 1 if system.shared else system.num_envs, len(system.definition.state_names)
-    start = torch.as_tensor(near, dtype=torch.float64)
+    start = read_numbers("near", near).to("cpu", torch.float64)
     if start.shape != (size,) or not start.isfinite().all():
         raise ValueError(f"near: got {near!r}; allowed: {size} finite numbers")
     values = start.repeat(batch, 1)

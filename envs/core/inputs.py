@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,14 +91,25 @@ def read_actions(
     Raises:
         ValueError: The actions are not real numbers, or have another shape.
     """
-    if not isinstance(actions, Tensor):
-        array = np.asarray(actions)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"actions: got {array.dtype}; allowed: real numbers")
-        # A copy: torch takes neither read-only nor reversed arrays.
-        actions = torch.from_numpy(np.array(array))
-    if actions.is_complex():
-        raise ValueError(f"actions: got {actions.dtype}; allowed: real numbers")
+    actions = read_numbers("actions", actions)
     if actions.shape != shape:
         raise ValueError(f"actions: got shape {tuple(actions.shape)}; allowed: {shape}")
-    return actions.detach().to(device, dtype)
+    return actions.to(device, dtype)
+
+
+def read_numbers(name: str, value: Any) -> Tensor:
+    """Returns real numbers as a tensor without gradients; a copy, unless they were a tensor.
+
+    Raises:
+        ValueError: They are something else; `name` tells of what.
+    """
+    found = value
+    if not isinstance(value, Tensor):
+        try:
+            array = np.array(value)  # a copy: torch takes neither read-only nor reversed arrays
+        except ValueError:  # lists of different lengths
+            array = np.array(None)
+        found = torch.from_numpy(array) if array.dtype.kind in "biuf" else None
+    if found is None or found.is_complex():
+        raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: real numbers")
+    return found.detach()

@@ -29,6 +29,8 @@ class Registration:
         summary: One line.
         options: Names of the options and their default values.
         documented: The class whose docstring describes the environment.
+        states: Number of state components.
+        controls: Number of control components.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Registration:
     summary: str
     options: Mapping[str, Any]
     documented: type
+    states: int
+    controls: int
 
 
 REGISTRY: dict[str, Registration] = {}
@@ -50,6 +54,8 @@ def register(
     summary: str,
     options: Mapping[str, Any],
     documented: type,
+    states: int,
+    controls: int,
 ) -> None:
     """Registers an environment with the registry and with Gymnasium, single and batched.
 
@@ -60,9 +66,13 @@ def register(
         summary: One line.
         options: Names of the options and their default values.
         documented: The class whose docstring describes the environment.
+        states: Number of state components.
+        controls: Number of control components.
     """
     full = f"{NAMESPACE}/{name}"
-    REGISTRY[full] = Registration(full, build, horizon, summary, options, documented)
+    REGISTRY[full] = Registration(
+        full, build, horizon, summary, options, documented, states, controls
+    )
     gymnasium.register(
         full,
         entry_point="separatrix.envs.core.single_env:SingleEnv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from separatrix.envs.core.inputs import read_numbers
 from separatrix.envs.core.registration import check_count
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
@@ -79,11 +81,7 @@ def parameter_tensor(name: str, value: Any, num_envs: int) -> Float[Tensor, " ro
     Raises:
         ValueError: The value is something else.
     """
-    try:
-        # Without the dtype a Python float would be rounded to float32 on the way.
-        tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu").detach()
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"parameter {name!r}: got {value!r}; allowed: numbers") from None
+    tensor = read_numbers(f"parameter {name!r}", value).to("cpu", torch.float64, copy=True)
     if tensor.ndim == 0:
         tensor = tensor[None]
     elif tensor.shape != (num_envs,):
@@ -92,7 +90,7 @@ def parameter_tensor(name: str, value: Any, num_envs: int) -> Float[Tensor, " ro
             f"for each of the {num_envs} environments"
         )
     if not tensor.isfinite().all():
-        raise ValueError(f"parameter {name!r}: got {value!r}; allowed: finite numbers")
+        raise ValueError(f"parameter {name!r}: got {reprlib.repr(value)}; allowed: finite numbers")
     return tensor
 
 

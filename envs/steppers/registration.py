@@ -92,4 +92,6 @@ def register_ode(
         summary=summary,
         options={**definition.parameters, **task_options, **settings},
         documented=documented,
+        states=len(definition.state_names),
+        controls=len(definition.control_names),
     )

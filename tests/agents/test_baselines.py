@@ -112,6 +112,8 @@ def target_environment() -> Iterator[None]:
         summary="Hit a target.",
         options={},
         documented=HitTarget,
+        states=1,
+        controls=1,
     )
     yield
     del REGISTRY[ID], gym.registry[ID]

@@ -57,8 +57,10 @@ def test_list_shows_every_environment(capsys: pytest.CaptureFixture[str]) -> Non
     assert exit_code("list") == 0
     table = capsys.readouterr().out
     for environment_id, entry in REGISTRY.items():
-        assert environment_id in table
-        assert entry.summary in table
+        row = next(line for line in table.splitlines() if environment_id in line)
+        assert entry.summary.split()[0] in row
+        assert f" {entry.states} " in row
+        assert f" {entry.horizon} " in row
     assert exit_code("list", "--json") == 0
     entries = {entry["id"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert entries.keys() == REGISTRY.keys()

@@ -89,7 +89,7 @@ def test_bad_seeds_raise_and_change_nothing(seed: Any, batch: BatchedEnv) -> Non
     batch.reset(seed=0)
     expected = make()
     expected.reset(seed=0)
-    with pytest.raises(ValueError, match="seed: got .*; allowed: "):
+    with pytest.raises(ValueError, match=r"seed: got .*; allowed: "):
         batch.reset(seed=seed)
     assert same(batch.step(actions()), expected.step(actions()))
 
@@ -234,9 +234,9 @@ def test_nan_is_ignored_where_the_action_is() -> None:
         (np.zeros((4, 2)), r"actions: got shape \(4, 2\); allowed: \(4, 1\)"),
         (torch.zeros(1, 1), r"actions: got shape \(1, 1\); allowed: \(4, 1\)"),
         (0.5, r"actions: got shape \(\); allowed: \(4, 1\)"),
-        ([["left"]] * 4, "actions: got <U4; allowed: real numbers"),
-        (None, "actions: got object; allowed: real numbers"),
-        (np.zeros((4, 1), complex), "actions: got complex128; allowed: real numbers"),
+        ([["left"]] * 4, r"actions: got \[\['left'\], .*; allowed: real numbers"),
+        (None, "actions: got None; allowed: real numbers"),
+        (np.zeros((4, 1), complex), r"actions: got array\(.*; allowed: real numbers"),
     ],
 )
 def test_bad_actions_raise(given: Any, message: str, batch: BatchedEnv) -> None:

@@ -40,13 +40,15 @@ def test_float64_passes() -> None:
 
 
 def test_torch_backend_passes_to_a_tolerance() -> None:
-    options = {"backend": "torch", "substeps": 2, "tolerance": 1e-4}
-    check_vector_env(LORENZ, num_envs=3, autoreset_modes=[SAME_STEP], **options)
+    modes = [SAME_STEP]
+    check_vector_env(
+        LORENZ, num_envs=3, autoreset_modes=modes, tolerance=1e-4, backend="torch", substeps=2
+    )
 
 
 def test_episodes_that_end_by_divergence_pass() -> None:
     # Euler's method with this step leaves the safe box after 3 to 16 steps.
-    options = {"control_interval": 0.1, "substeps": 1, "integrator": "euler"}
+    options: dict[str, Any] = {"control_interval": 0.1, "substeps": 1, "integrator": "euler"}
     check_vector_env(LORENZ, max_episode_steps=9, **options)
 
 
@@ -61,60 +63,60 @@ def one_buffer(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest = advance(actions)
     buffer = env.__dict__.setdefault("buffer", observations.copy())
     buffer[...] = observations
-    return buffer, *rest  # type: ignore[return-value]
+    return buffer, *rest
 
 
 def one_buffer_of_flags(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, rewards, terminations, *rest = advance(actions)
-    return observations, rewards, env.__dict__.setdefault("buffer", terminations), *rest  # type: ignore[return-value]
+    return observations, rewards, env.__dict__.setdefault("buffer", terminations), *rest
 
 
 def own_counter_in_infos(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, infos = advance(actions)
     if "episode_return" in infos:
         infos["episode_return"] = env._return.numpy()
-    return *rest, infos  # type: ignore[return-value]
+    return *rest, infos
 
 
 def own_state_as_observation(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest = advance(actions)
     env.state.values.copy_(torch.from_numpy(observations))
-    return env.state.values.numpy(), *rest  # type: ignore[return-value]
+    return env.state.values.numpy(), *rest
 
 
 def no_mask(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, infos = advance(actions)
     del infos["_diverged"]
-    return *rest, infos  # type: ignore[return-value]
+    return *rest, infos
 
 
 def no_mask_in_final_info(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, infos = advance(actions)
     infos.get("final_info", {}).pop("_episode_return", None)
-    return *rest, infos  # type: ignore[return-value]
+    return *rest, infos
 
 
 def mask_of_one(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, infos = advance(actions)
-    return *rest, {**infos, "_distance": infos["_distance"][:1]}  # type: ignore[return-value]
+    return *rest, {**infos, "_distance": infos["_distance"][:1]}
 
 
 def mask_of_all(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, infos = advance(actions)
     infos.get("_final_obs", np.zeros(0))[...] = True
-    return *rest, infos  # type: ignore[return-value]
+    return *rest, infos
 
 
 def infos_of_objects(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, infos = advance(actions)
-    return *rest, {**infos, "distance": infos["distance"].astype(object)}  # type: ignore[return-value]
+    return *rest, {**infos, "distance": infos["distance"].astype(object)}
 
 
 def reset_observation_as_final(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest, infos = advance(actions)
     if "final_obs" in infos:
         infos["final_obs"] = observations.copy()
-    return observations, *rest, infos  # type: ignore[return-value]
+    return observations, *rest, infos
 
 
 def neighbours_rolled_back(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
@@ -130,13 +132,13 @@ def neighbours_rolled_back(env: BatchedEnv, advance: Advance, actions: Any) -> O
 def reward_of_the_reset_step(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     waiting = env._ended.numpy()
     observations, rewards, *rest = advance(actions)
-    return observations, np.where(waiting, np.float32(0.25), rewards), *rest  # type: ignore[return-value]
+    return observations, np.where(waiting, np.float32(0.25), rewards), *rest
 
 
 def flags_of_the_reset_step(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     waiting = env._ended.numpy()
     observations, rewards, terminations, *rest = advance(actions)
-    return observations, rewards, terminations | waiting, *rest  # type: ignore[return-value]
+    return observations, rewards, terminations | waiting, *rest
 
 
 def ended_environments_stepped(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
@@ -146,33 +148,33 @@ def ended_environments_stepped(env: BatchedEnv, advance: Advance, actions: Any) 
 
 def observation_outside(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest = advance(actions)
-    return observations + np.float32(1000.0), *rest  # type: ignore[return-value]
+    return observations + np.float32(1000.0), *rest
 
 
 def observation_in_float64(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest = advance(actions)
-    return observations.astype(np.float64), *rest  # type: ignore[return-value]
+    return observations.astype(np.float64), *rest
 
 
 def flags_as_numbers(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     *rest, truncations, infos = advance(actions)
-    return *rest, truncations.astype(np.int8), infos  # type: ignore[return-value]
+    return *rest, truncations.astype(np.int8), infos
 
 
 def rewards_of_one_column(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, rewards, *rest = advance(actions)
-    return observations, rewards[:, None], *rest  # type: ignore[return-value]
+    return observations, rewards[:, None], *rest
 
 
 def tensors_for_arrays(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest = advance(actions)
-    return torch.from_numpy(observations), *rest  # type: ignore[return-value]
+    return torch.from_numpy(observations), *rest
 
 
 def read_only_observations(env: BatchedEnv, advance: Advance, actions: Any) -> Output:
     observations, *rest = advance(actions)
     observations.setflags(write=False)
-    return observations, *rest  # type: ignore[return-value]
+    return observations, *rest
 
 
 def actions_scaled_in_place(env: BatchedEnv, advance: Advance, actions: Any) -> Output:

@@ -120,6 +120,8 @@ def registered() -> Any:
         summary="A noisy oscillator",
         options=options,
         documented=NoisyOscillator,
+        states=2,
+        controls=1,
     )
     yield
     del REGISTRY[NOISY], gym.registry[NOISY]
@@ -317,7 +319,7 @@ def test_torch_task_on_an_ode_system(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_gradient_through_a_torch_task_on_an_ode_system(backend: str) -> None:
     fused = make_environment("Lorenz-v0", 2, backend=backend, dtype="float64")
-    composed = ComposedEnvironment(fused.system, Quiet(), 100)  # type: ignore[arg-type]
+    composed = ComposedEnvironment(fused.system, Quiet(), 100)
     state, _ = composed.reset(0)
 
     def reward(action: Tensor) -> Tensor:

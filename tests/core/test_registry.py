@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 import separatrix  # noqa: F401
+from separatrix.envs.core.batched_env import BatchedEnv
 from separatrix.envs.core.registration import REGISTRY, find, make_environment
 
 IDS = list(REGISTRY)
@@ -71,13 +72,14 @@ def test_specification_survives_pickle_and_json(environment_id: str) -> None:
     assert start(again) == start(spec)
     made = gym.make(environment_id, control_interval=0.02).spec
     assert made is not None and made.kwargs["control_interval"] == 0.02
-    assert gym.make(pickle.loads(pickle.dumps(made))).unwrapped.environment.control_interval == 0.02
+    copy: Any = gym.make(pickle.loads(pickle.dumps(made))).unwrapped
+    assert copy.environment.control_interval == 0.02
 
 
 @pytest.mark.parametrize("environment_id", IDS)
 def test_rollout_is_finite_in_range_and_never_constant(environment_id: str) -> None:
-    envs = gym.make_vec(environment_id, num_envs=8)
-    low, high = envs.unwrapped.environment.reward_range
+    envs = BatchedEnv(environment_id, 8)
+    low, high = envs.environment.reward_range
     envs.action_space.seed(0)
     start, _ = envs.reset(seed=0)
     observations, rewards = [start], []
@@ -88,7 +90,7 @@ def test_rollout_is_finite_in_range_and_never_constant(environment_id: str) -> N
         rewards.append(reward)
     series = np.stack(observations)
     assert np.isfinite(series).all()
-    assert (np.abs(series) <= envs.single_observation_space.high).all()
+    assert (np.abs(series) <= envs.environment.observation_space.high).all()
     assert low <= np.min(rewards) < np.max(rewards) <= high
     assert (np.ptp(series, axis=0) > 0).all(), "an observation is constant in time"
     assert len(np.unique(start, axis=0)) == len(start), "two environments start alike"
@@ -118,9 +120,11 @@ def test_option_reaches_the_environment(environment_id: str, name: str) -> None:
     value = OTHER_VALUES.get((environment_id, name), OTHER_VALUES.get(name, number))
     steps = 100 if name == "rail" else 20  # the stop is far
     backend = "torch" if name == "integrator" else "auto"  # nothing to compile
-    usual = push(environment_id, steps, backend=backend)
-    assert torch.equal(push(environment_id, steps, backend=backend, **{name: default}), usual)
-    assert not torch.equal(push(environment_id, steps, backend=backend, **{name: value}), usual)
+    usual, same, other = (
+        push(environment_id, steps, backend=backend, **options)
+        for options in ({}, {name: default}, {name: value})
+    )
+    assert torch.equal(same, usual) and not torch.equal(other, usual)
 
 
 @pytest.mark.parametrize("environment_id", IDS)
@@ -129,7 +133,8 @@ def test_every_parameter_may_differ_between_environments(environment_id: str) ->
     factors = torch.tensor([0.9, 1.0, 1.1], dtype=torch.float64)
     for name in environment.system.parameters:  # type: ignore[attr-defined]
         values = factors * REGISTRY[environment_id].options[name]
-        batch = make_environment(environment_id, 3, **{name: values})
+        own: dict[str, Any] = {name: values}
+        batch = make_environment(environment_id, 3, **own)
         seeds = torch.full((3,), 5)
         state, observation = batch.reset(seeds)
         action = torch.ones((3, *batch.action_space.shape))

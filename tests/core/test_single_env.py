@@ -120,7 +120,7 @@ def test_actions_keep_the_precision_of_the_environment() -> None:
     for value in (np.float64(action), np.float64(np.float32(action))):
         env.reset(seed=0)
         found.append(env.step(np.array([value]))[0])
-    assert found[0].dtype == np.float64 and not np.array_equal(*found)
+    assert found[0].dtype == np.float64 and not np.array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_actions_keep_the_precision_of_the_environment() -> None:
         (np.zeros(2), r"actions: got shape \(2,\); allowed: \(1,\)"),
         (np.zeros((1, 1)), r"actions: got shape \(1, 1\); allowed: \(1,\)"),
         (0.0, r"actions: got shape \(\); allowed: \(1,\)"),
-        (["push"], "actions: got <U4; allowed: real numbers"),
-        (None, "actions: got object; allowed: real numbers"),
-        (np.zeros(1, complex), "actions: got complex128; allowed: real numbers"),
-        (torch.zeros(1, dtype=torch.complex64), "actions: got torch.complex64; allowed"),
+        (["push"], r"actions: got \['push'\]; allowed: real numbers"),
+        (None, "actions: got None; allowed: real numbers"),
+        (np.zeros(1, complex), r"actions: got array\(\[0.\+0.j\]\); allowed: real numbers"),
+        (torch.zeros(1, dtype=torch.complex64), r"actions: got tensor\(.*; allowed: real"),
     ],
 )
 def test_bad_actions_raise_and_change_nothing(action: Any, message: str, single: SingleEnv) -> None:

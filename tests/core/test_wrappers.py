@@ -1,6 +1,7 @@
 """Gymnasium's own vector wrappers over our batches; warnings are errors."""
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,7 +22,7 @@ LORENZ = "separatrix/Lorenz-v0"
 NEXT_STEP, SAME_STEP = AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP
 
 
-def make(mode: AutoresetMode = SAME_STEP, **options: object) -> VectorEnv:
+def make(mode: AutoresetMode = SAME_STEP, **options: Any) -> VectorEnv:
     """Three environments whose episodes of 6 steps end apart."""
     return gym.make_vec(LORENZ, num_envs=3, max_episode_steps=6, autoreset_mode=mode, **options)
 
@@ -150,5 +151,7 @@ def test_sync_vectorization_of_singles_equals_the_batch(mode: AutoresetMode) -> 
         ended = found[2] | found[3]
         if mode is AutoresetMode.DISABLED and ended.any():
             options = {"reset_mask": ended}
-            assert np.array_equal(singles.reset(options=options)[0], batch.reset(options=options)[0])
+            assert np.array_equal(
+                singles.reset(options=options)[0], batch.reset(options=options)[0]
+            )
     singles.close()

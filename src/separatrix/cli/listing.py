@@ -1,10 +1,12 @@
-"""`separatrix list`: the environments, and the options of one."""
+"""`separatrix list`: the environments, and all about one."""
 
+import inspect
 import json as json_format
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 import separatrix  # noqa: F401  (registers the environments)
@@ -20,10 +22,10 @@ def run(arguments: list[str]) -> int:
 def list_environments(
     environment: Annotated[str | None, tyro.conf.Positional] = None, json: bool = False
 ) -> int:
-    """Show all environments, or the options of one.
+    """Show all environments, or the description and the options of one.
 
     Args:
-        environment: Id, such as Lorenz-v0, whose options and their defaults are to be shown.
+        environment: Id, such as Lorenz-v0, that is to be described.
         json: Print JSON instead of a table; it always holds the options.
     """
     with reported(ValueError):
@@ -31,7 +33,12 @@ def list_environments(
     if json:
         print(json_format.dumps([_describe(entry) for entry in entries], indent=2))
     else:
-        Console().print(_overview(entries) if environment is None else _options(entries[0]))
+        console = Console()
+        if environment is None:
+            console.print(_overview(entries))
+        else:
+            console.print(Markdown(inspect.getdoc(entries[0].documented) or ""))
+            console.print(_options(entries[0]))
     return 0
 
 
@@ -39,19 +46,22 @@ def _describe(entry: Registration) -> dict[str, Any]:
     return {
         "id": entry.id,
         "description": entry.summary,
+        "states": entry.states,
+        "controls": entry.controls,
         "horizon": entry.horizon,
         "options": dict(entry.options),
     }
 
 
 def _overview(entries: list[Registration]) -> Table:
-    table = Table(caption="separatrix list <environment> shows defaults", show_lines=True)
+    table = Table(caption="separatrix list <environment> tells all about one")
     table.add_column("environment", no_wrap=True)
     table.add_column("description")
-    table.add_column("steps", justify="right")
-    table.add_column("options", overflow="fold")
+    for heading in ("states", "controls", "steps"):
+        table.add_column(heading, justify="right")
     for entry in entries:
-        table.add_row(entry.id, entry.summary, str(entry.horizon), " ".join(entry.options))
+        numbers = (str(n) for n in (entry.states, entry.controls, entry.horizon))
+        table.add_row(entry.id, entry.summary, *numbers)
     return table
 
 
