@@ -53,7 +53,7 @@ def test_episodes_that_end_by_divergence_pass() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_envs", [2, 33, 600])
+@pytest.mark.parametrize("num_envs", [2, 33])
 @pytest.mark.parametrize("environment_id", list(REGISTRY))
 def test_every_id_passes_in_other_sizes(environment_id: str, num_envs: int) -> None:
     check_vector_env(environment_id, num_envs=num_envs, max_episode_steps=11)

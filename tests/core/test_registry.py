@@ -141,7 +141,8 @@ def test_every_parameter_may_differ_between_environments(environment_id: str) ->
         for _ in range(3):
             state, observation, *_ = batch.step(state, action)
         for i in range(3):
-            alone = make_environment(environment_id, 1, **{name: float(values[i])})
+            own = {name: float(values[i])}
+            alone = make_environment(environment_id, 1, **own)
             one, found = alone.reset(seeds[:1])
             for _ in range(3):
                 one, found, *_ = alone.step(one, action[:1])

@@ -104,7 +104,7 @@ def test_numba_is_bitwise_invariant_in_the_number_of_chunks(
     """As many chunks as on a machine with that many threads, whatever this one has."""
     expected = trajectory(QUICK_IDS[0], range(200), backend="numba")
     monkeypatch.setattr(numba_backend, "THREADED_FROM", THREADED)
-    monkeypatch.setattr(numba_backend.numba, "get_num_threads", lambda: chunks)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: chunks)
     for size in (1, 65, 200):
         found = trajectory(QUICK_IDS[0], range(size), backend="numba")
         assert torch.equal(found, expected[:, :size])
@@ -115,7 +115,7 @@ def test_numba_is_bitwise_invariant_in_the_number_of_threads(
 ) -> None:
     monkeypatch.setattr(numba_backend, "THREADED_FROM", THREADED)
     found = []
-    for count in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+    for count in range(1, numba.get_num_threads() + 1):
         threads(count)
         found.append(trajectory(QUICK_IDS[0], range(700), backend="numba"))
     assert all(torch.equal(trajectories, found[0]) for trajectories in found)

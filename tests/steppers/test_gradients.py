@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def start(name: str, backend: str) -> tuple[Any, Tensor, Tensor, Tensor]:
     return environment, values, actions, environment._parameters
 
 
-def central_differences(step: Step, inputs: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+def central_differences(step: Step, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Derivatives of the return by every input, all runs being rows of one batch.
 
     Richardson's extrapolation of two central differences, whose error is of fourth order.
@@ -95,7 +95,7 @@ def test_gradient_of_the_return_equals_central_differences(name: str, backend: s
     total = return_of(environment._stepper, *leaves)
     assert total.item() > 1e-3
     found = torch.autograd.grad(total.sum(), leaves)
-    expected = central_differences(environment._stepper, tuple(inputs))
+    expected = central_differences(environment._stepper, inputs)
     for group, gradient, difference in zip(
         ("state", "actions", "parameters"), found, expected, strict=True
     ):

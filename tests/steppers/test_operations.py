@@ -148,19 +148,19 @@ def test_operation_on_torch(name: str, dtype: torch.dtype) -> None:
     point = torch.tensor(np.stack([A, B]), dtype=dtype)
     found = values_of(expression, point)
     assert found.dtype == dtype
-    tolerance = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 8 * torch.finfo(dtype).eps}
+    tolerance = 8 * torch.finfo(dtype).eps
     expected = torch.from_numpy(value(A, B)).to(dtype)
-    torch.testing.assert_close(found, expected, **tolerance)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
     slope = torch.from_numpy(derivative(A, B)).to(dtype)
     entry = jacobian([expression], [X]).get((0, 0), sympy.S.Zero)
-    torch.testing.assert_close(values_of(entry, point), slope, **tolerance)
+    torch.testing.assert_close(values_of(entry, point), slope, rtol=tolerance, atol=tolerance)
     point.requires_grad_()
     result = values_of(expression, point)
     gradient = torch.zeros_like(point)
     if result.requires_grad:
         (gradient,) = torch.autograd.grad(result.sum(), point)
-    torch.testing.assert_close(gradient[0], slope, **tolerance)
+    torch.testing.assert_close(gradient[0], slope, rtol=tolerance, atol=tolerance)
 
 
 def observer(expressions: Sequence[Any], dtype: torch.dtype) -> NumbaStepper:

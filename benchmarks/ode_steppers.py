@@ -1,0 +1,323 @@
+"""Times the ODE stepper against its reference, compiled torch, scipy and a hand-written loop.
+
+One call is a control interval of the Lorenz system: ten RK4 steps of 0.005 time units in float32.
+
+    fused       the generated numba kernel, as environments use it
+    eager       the torch reference
+    compiled    the reference's integration of the ten steps under torch.compile, one graph
+    hand        RK4 of the Lorenz equations written by hand for numba, 32 systems at a time in local
+                arrays: what the generator has to match
+    scipy       solve_ivp (RK45) in float64, one system after the other, at the tolerance that gives
+                the error of ten RK4 steps; measured for few systems only
+
+The ways take turns in every round, so that all see the same load of the machine; the table gives
+the fastest and the median round. Then come whole environments beside CartPole-v1 of Gymnasium.
+
+    python benchmarks/ode_steppers.py --output docs/results/ode_steppers.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+from scipy.integrate import solve_ivp
+
+import separatrix
+from separatrix.envs.core.registration import make_environment
+from separatrix.envs.steppers.torch_backend import TorchStepper
+
+INTERVAL, SUBSTEPS = 0.05, 10
+SIGMA, RHO, BETA = 10.0, 28.0, 8 / 3
+LANES = 32
+SIZES = (1, 2**10, 2**14, 2**18)
+SCIPY_SIZES = (1, 16)
+PACKAGES = ("torch", "numba", "numpy", "scipy", "gymnasium")
+
+Run = Callable[[], Any]
+
+
+@njit(fastmath={"contract"}, error_model="numpy", inline="always")
+def _field(x: Any, y: Any, z: Any, u: Any) -> Any:
+    sigma, rho, beta = np.float32(SIGMA), np.float32(RHO), np.float32(BETA)
+    return sigma * (y - x), x * (rho - z) - y + u, x * y - beta * z
+
+
+@njit(fastmath={"contract"}, error_model="numpy")
+def _hand_blocks(first: int, last: int, values: Any, control: Any, result: Any) -> None:
+    """Advances blocks of 32 systems; a whole number of blocks is assumed."""
+    h = np.float32(INTERVAL / SUBSTEPS)
+    half, sixth = np.float32(0.5) * h, h / np.float32(6)
+    two = np.float32(2)
+    x, y = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    z, u = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    for block in range(first, last):
+        for j in range(LANES):
+            i = LANES * block + j
+            x[j], y[j], z[j], u[j] = values[i, 0], values[i, 1], values[i, 2], control[i, 0]
+        for _ in range(SUBSTEPS):
+            for j in range(LANES):
+                a1, b1, c1 = _field(x[j], y[j], z[j], u[j])
+                a2, b2, c2 = _field(x[j] + half * a1, y[j] + half * b1, z[j] + half * c1, u[j])
+                a3, b3, c3 = _field(x[j] + half * a2, y[j] + half * b2, z[j] + half * c2, u[j])
+                a4, b4, c4 = _field(x[j] + h * a3, y[j] + h * b3, z[j] + h * c3, u[j])
+                x[j] += sixth * (a1 + two * (a2 + a3) + a4)
+                y[j] += sixth * (b1 + two * (b2 + b3) + b4)
+                z[j] += sixth * (c1 + two * (c2 + c3) + c4)
+        for j in range(LANES):
+            i = LANES * block + j
+            result[i, 0], result[i, 1], result[i, 2] = x[j], y[j], z[j]
+
+
+@njit(parallel=True, fastmath={"contract"}, error_model="numpy")
+def _hand_threaded(threads: int, values: Any, control: Any, result: Any) -> None:
+    total = values.shape[0] // LANES
+    for thread in prange(threads):
+        first, last = total * thread // threads, total * (thread + 1) // threads
+        _hand_blocks(first, last, values, control, result)
+
+
+def hand(values: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """The hand-written stepper; a batch is padded to whole blocks."""
+    count = len(values)
+    padding = -count % LANES
+    if padding:
+        values = np.concatenate([values, np.repeat(values[-1:], padding, 0)])
+        control = np.concatenate([control, np.repeat(control[-1:], padding, 0)])
+    result = np.empty_like(values)
+    if count >= 1024:
+        _hand_threaded(numba.get_num_threads(), values, control, result)
+    else:
+        _hand_blocks(0, len(values) // LANES, values, control, result)
+    return result[:count]
+
+
+def scipy_tolerance(values: np.ndarray) -> tuple[float, float]:
+    """The largest tolerance at which RK45 errs no more than ten RK4 steps, and that error."""
+    start = values.astype(np.float64)
+    system = environment_of(len(start), "torch", "float64").system
+    zero = torch.zeros((len(start), 1), dtype=torch.float64)
+    state, _ = environment_of(len(start), "torch", "float64").reset(0)
+    moved = type(state)(state.stream, state.interval, torch.from_numpy(start))
+    fixed = system.advance(moved, zero).values.numpy()
+    exact = np.array([solve(row, 1e-13) for row in start])
+    error = float(np.abs(fixed - exact).max())
+    tolerance = 1e-2
+    while np.abs(np.array([solve(row, tolerance) for row in start]) - exact).max() > error:
+        tolerance /= 2
+    return tolerance, error
+
+
+def solve(row: np.ndarray, tolerance: float) -> np.ndarray:
+    """One system by scipy over one interval."""
+
+    def field(_: float, state: np.ndarray) -> tuple[float, float, float]:
+        x, y, z = state
+        return SIGMA * (y - x), x * (RHO - z) - y, x * y - BETA * z
+
+    return solve_ivp(field, (0.0, INTERVAL), row, rtol=tolerance, atol=tolerance).y[:, -1]
+
+
+def environment_of(count: int, backend: str, dtype: str = "float32") -> Any:
+    """Lorenz, with the interval that is timed."""
+    options = {"control_interval": INTERVAL, "substeps": SUBSTEPS}
+    return make_environment("Lorenz-v0", count, backend=backend, dtype=dtype, **options)
+
+
+def contestants(count: int, tolerance: float) -> dict[str, Run]:
+    """The ways to advance a batch by one interval, all from the same states."""
+    fused, eager = (environment_of(count, backend).system for backend in ("numba", "torch"))
+    state, _ = environment_of(count, "torch").reset(0)
+    control = torch.zeros((count, 1))
+    values, pushes = state.values.numpy(), control.numpy()
+    runs: dict[str, Run] = {
+        "fused": lambda: fused.advance(state, control).values,
+        "eager": lambda: eager.advance(state, control).values,
+        "hand": lambda: torch.from_numpy(hand(values, pushes)),
+    }
+    reference: TorchStepper = eager._stepper
+    integrate = torch.compile(reference._integrate, fullgraph=True, dynamic=False)
+    x, u, parameters = state.values.T.contiguous(), control.T.contiguous(), eager._parameter_rows
+    runs["compiled"] = lambda: integrate(x, u, parameters).T
+    if count in SCIPY_SIZES:
+        start = values.astype(np.float64)
+        runs["scipy"] = lambda: torch.from_numpy(np.array([solve(row, tolerance) for row in start]))
+    expected = runs["eager"]()
+    for name, run in runs.items():
+        torch.testing.assert_close(run().float(), expected, rtol=1e-3, atol=1e-3, msg=name)
+    return runs
+
+
+def measure(runs: dict[str, Run], rounds: int, duration: float) -> dict[str, dict[str, float]]:
+    """Times every way in turn, in rounds.
+
+    Args:
+        runs: What to time.
+        rounds: Number of rounds.
+        duration: Time a way should take in a round, in seconds; it runs at least once.
+
+    Returns:
+        Seconds of one call, the fastest and the median round, by name.
+    """
+    repeats = {}
+    for name, run in runs.items():
+        run()
+        begin = time.perf_counter()
+        run()
+        repeats[name] = max(1, int(duration / (time.perf_counter() - begin)))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            for _ in range(repeats[name]):
+                run()
+            times[name].append((time.perf_counter() - begin) / repeats[name])
+    return {
+        name: {"minimum": min(found), "median": float(np.median(found))}
+        for name, found in times.items()
+    }
+
+
+def steppers(rounds: int, duration: float) -> list[dict[str, Any]]:
+    """Times the steppers at every size and prints a table."""
+    state, _ = environment_of(16, "torch").reset(0)
+    tolerance, error = scipy_tolerance(state.values.numpy())
+    print(f"\nscipy: RK45 with rtol = atol = {tolerance:.1e}, error of ten RK4 steps {error:.1e}\n")
+    print("systems   way        us a call: min    median   ns a system and step: min   over fused")
+    rows = []
+    for count in sorted({*SIZES, *SCIPY_SIZES}):
+        runs = contestants(count, tolerance)
+        if count not in SIZES:
+            runs = {name: runs[name] for name in ("fused", "scipy")}
+        found = measure(runs, rounds, duration)
+        for name, times in found.items():
+            ratio = times["minimum"] / found["fused"]["minimum"]
+            each = times["minimum"] / count / SUBSTEPS
+            rows.append({"systems": count, "way": name, **times, "over_fused": ratio})
+            print(
+                f"{count:7d}   {name:9s}  {1e6 * times['minimum']:14.1f}"
+                f"{1e6 * times['median']:10.1f}{1e9 * each:27.2f}{ratio:13.2f}"
+            )
+    return rows
+
+
+def single(make: Run, steps: int) -> Run:
+    """A run of steps of a single environment under random actions, with its resets."""
+    env = make()
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(steps)]
+    env.reset(seed=0)
+
+    def run() -> None:
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset()
+
+    return run
+
+
+def batch(name: str, count: int, output: str) -> Run:
+    """A step of a batch."""
+    envs: Any = gymnasium.make_vec(name, num_envs=count, output=output)
+    envs.reset(seed=0)
+    actions: Any = np.zeros(envs.action_space.shape, np.float32)
+    if output == "torch":
+        actions = torch.from_numpy(actions)
+    return lambda: envs.step(actions)
+
+
+def environments(rounds: int, duration: float) -> list[dict[str, Any]]:
+    """Times whole environments and prints a table."""
+    steps = 200
+    names = ("separatrix/Lorenz-v0", "separatrix/CartPoleSwingUp-v0")
+    runs: dict[tuple[str, int], tuple[int, Run]] = {}
+    for name in ("CartPole-v1", *names):
+        runs[f"{name}, make", 1] = (steps, single(lambda name=name: gymnasium.make(name), steps))  # type: ignore[misc]
+    for name in names:
+        for count in (1, 2**10, 2**14):
+            for output in ("numpy", "torch"):
+                runs[f"{name}, make_vec, {output}", count] = (count, batch(name, count, output))
+    found = measure({str(key): run for key, (_, run) in runs.items()}, rounds, duration)
+    print(
+        "\nenvironment                                        batch   steps a second: best    median"
+    )
+    rows = []
+    for key, (taken, _) in runs.items():
+        times = found[str(key)]
+        best, median = taken / times["minimum"], taken / times["median"]
+        rows.append({"environment": key[0], "batch": key[1], "best": best, "median": median})
+        print(f"{key[0]:48s}{key[1]:8d}{best:22,.0f}{median:10,.0f}")
+    return rows
+
+
+def provenance() -> dict[str, Any]:
+    """The command, the commit, the versions and the machine."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "commit": git("rev-parse", "HEAD") or None,
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "machine": {
+            "platform": platform.platform(),
+            "cpu": cpu,
+            "cores": os.cpu_count(),
+            "numba_threads": numba.get_num_threads(),
+            "torch_threads": torch.get_num_threads(),
+            "load_average": os.getloadavg(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "separatrix": separatrix.__version__,
+            **{name: metadata.version(name) for name in PACKAGES},
+        },
+    }
+
+
+def main() -> None:
+    """Runs the benchmark and writes its numbers if a file is named."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, help="JSON file for the numbers")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each comparison")
+    parser.add_argument("--duration", type=float, default=0.05, help="seconds a way and round")
+    arguments = parser.parse_args()
+    origin = provenance()
+    print(json.dumps(origin, indent=1))
+    with torch.no_grad():
+        results = {
+            "steppers": steppers(arguments.rounds, arguments.duration),
+            "environments": environments(arguments.rounds, arguments.duration),
+        }
+    origin["machine"]["load_average_after"] = os.getloadavg()
+    if arguments.output is not None:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps({**origin, **results}, indent=1) + "\n")
+        print(f"\nwrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
