@@ -37,7 +37,7 @@ def lyapunov_spectrum(
 ) -> tuple[Float[np.ndarray, " state"], Float[np.ndarray, " state"]]:
     """Exponents of the free flow and their standard errors (Benettin et al., Meccanica 15, 1980).
 
-    The equation of variations is integrated beside the flow; every fifth step a QR decomposition
+    The equation of variations is integrated beside the flow; every tenth step a QR decomposition
     makes the tangent vectors orthogonal, and the logarithms of their growth add up.
 
     Args:
@@ -66,7 +66,7 @@ def lyapunov_spectrum(
     growth = torch.zeros((members, n), dtype=torch.float64)
     for i in range(1, round((transient + duration) / step) + 1):
         values, tangents = rk4(slopes, [values, tangents], step)
-        if i % 5 == 0:
+        if i % 10 == 0:
             tangents, r = torch.linalg.qr(tangents)
             if i * step > transient:
                 growth += r.diagonal(dim1=1, dim2=2).abs().log()
