@@ -37,7 +37,7 @@ THREADED_FROM = 500_000
 some 1300 Lorenz systems of ten RK4 steps, or 90 of Lorenz-96. Less work stays serial: threads
 would not pay, and a process that has run no threaded kernel can be forked safely."""
 
-NUMPY_DTYPES: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 @cache
@@ -92,8 +92,8 @@ class NumbaStepper:
         self, program: Program, scheme: Tableau, interval: Interval, dtype: torch.dtype
     ) -> None:
         self.reference = TorchStepper(program, scheme, interval)
-        self._torch_dtype, self._dtype = dtype, NUMPY_DTYPES[dtype]
-        self._kernel = load_kernel(kernel_source(program, scheme, np.dtype(self._dtype).name))
+        self._dtype = NUMPY_DTYPES[dtype]
+        self._kernel = load_kernel(kernel_source(program, scheme, self._dtype.name))
         stages = interval.substeps * len(scheme.b)
         self._operations = stages * Block(program.vector_field).operations
         self._operations += Block((*program.law, *program.outputs)).operations
@@ -149,33 +149,18 @@ class NumbaStepper:
     def _run(
         self, values: Tensor, action: Tensor, parameters: Tensor, constants: tuple[Any, ...]
     ) -> StepResult:
-        batch, dtype = values.shape[0], self._dtype
-        # The kernel checks no bounds, and another dtype would have it compiled anew.
+        batch = values.shape[0]
         rows = 1 if parameters.shape[-1] == 1 else batch
-        for name, tensor, shape in (
-            ("state", values, (batch, self._num_states)),
-            ("action", action, (batch, self._num_actions)),
-            ("parameters", parameters, (self._num_parameters, rows)),
-        ):
-            if tensor.shape != shape or tensor.dtype != self._torch_dtype:
-                raise ValueError(
-                    f"{name}: got {tensor.dtype} of shape {tuple(tensor.shape)}; "
-                    f"allowed: {self._torch_dtype} of shape {shape}"
-                )
-        next_values = np.empty((batch, values.shape[1]), dtype)
-        observation = np.empty((batch, self._num_observations), dtype)
-        scalars = np.empty((self._num_scalars, batch), dtype)
-        flags = np.empty((2, batch), np.bool_)
-        arguments = (
-            values.detach().contiguous().numpy(),
-            action.detach().contiguous().numpy(),
-            parameters.detach().contiguous().numpy(),
-            *constants,
-            next_values,
-            observation,
-            scalars,
-            flags,
+        inputs = (
+            self._array("state", values, (batch, self._num_states)),
+            self._array("action", action, (batch, self._num_actions)),
+            self._array("parameters", parameters, (self._num_parameters, rows)),
         )
+        next_values = np.empty((batch, self._num_states), self._dtype)
+        observation = np.empty((batch, self._num_observations), self._dtype)
+        scalars = np.empty((self._num_scalars, batch), self._dtype)
+        flags = np.empty((2, batch), np.bool_)
+        arguments = (*inputs, *constants, next_values, observation, scalars, flags)
         work = batch * self._operations
         if work >= THREADED_FROM and (threads := numba.get_num_threads()) > 1:
             self._kernel.threaded(threads, *arguments)
@@ -183,6 +168,18 @@ class NumbaStepper:
             self._kernel.serial(*arguments)
         outputs = (next_values, observation, scalars[0], scalars[1:], flags[0], flags[1])
         return StepResult(*map(torch.from_numpy, outputs))
+
+    def _array(self, name: str, tensor: Tensor, shape: tuple[int, int]) -> np.ndarray:
+        """Returns a tensor as the contiguous array that the kernel, which checks nothing, takes."""
+        if tensor.requires_grad:
+            tensor = tensor.detach()
+        array: np.ndarray = (tensor if tensor.is_contiguous() else tensor.contiguous()).numpy()
+        if array.shape != shape or array.dtype != self._dtype:
+            raise ValueError(
+                f"{name}: got {array.dtype} of shape {array.shape}; "
+                f"allowed: {self._dtype} of shape {shape}"
+            )
+        return array
 
 
 class _Differentiable(torch.autograd.Function):
