@@ -2,11 +2,12 @@
 
 One call is a control interval of the Lorenz system: ten RK4 steps of 0.005 time units in float32.
 
-    fused       the generated numba kernel, as environments use it
+    fused       `OdeSystem.advance`: the generated kernel, from state to state, in torch tensors
+    kernel      the generated kernel alone, from arrays to arrays that exist
     eager       the torch reference
     compiled    the reference's integration of the ten steps under torch.compile, one graph
     hand        RK4 of the Lorenz equations written by hand for numba, 32 systems at a time in local
-                arrays: what the generator has to match
+                arrays, likewise from arrays to arrays: what the generator has to match
     scipy       solve_ivp (RK45) in float64, one system after the other, at the tolerance that gives
                 the error of ten RK4 steps; measured for few systems only
 
@@ -94,19 +95,29 @@ def _hand_threaded(threads: int, values: Any, control: Any, result: Any) -> None
         _hand_blocks(first, last, values, control, result)
 
 
-def hand(values: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """The hand-written stepper; a batch is padded to whole blocks."""
-    count = len(values)
-    padding = -count % LANES
-    if padding:
-        values = np.concatenate([values, np.repeat(values[-1:], padding, 0)])
-        control = np.concatenate([control, np.repeat(control[-1:], padding, 0)])
-    result = np.empty_like(values)
-    if count >= 1024 and numba.get_num_threads() > 1:
-        _hand_threaded(numba.get_num_threads(), values, control, result)
-    else:
-        _hand_blocks(0, len(values) // LANES, values, control, result)
-    return result[:count]
+def hand(values: np.ndarray, control: np.ndarray) -> tuple[Run, np.ndarray]:
+    """The hand-written stepper on a batch padded to whole blocks, and where its result appears."""
+    count, padding = len(values), -len(values) % LANES
+    values = np.concatenate([values, np.repeat(values[-1:], padding, 0)])
+    control = np.concatenate([control, np.repeat(control[-1:], padding, 0)])
+    result, blocks = np.empty_like(values), len(values) // LANES
+    threads = numba.get_num_threads()
+    if count >= 1024 and threads > 1:
+        return lambda: _hand_threaded(threads, values, control, result), result[:count]
+    return lambda: _hand_blocks(0, blocks, values, control, result), result[:count]
+
+
+def kernel(system: Any, values: np.ndarray, control: np.ndarray) -> tuple[Run, np.ndarray]:
+    """The generated kernel on a batch, and where its result appears."""
+    stepper, count = system._stepper, len(values)
+    result, empty = np.empty_like(values), np.empty((count, 0), np.float32)
+    outputs = (result, empty, np.empty((1, count), np.float32), np.empty((2, count), np.bool_))
+    parameters = system._parameter_rows.numpy()
+    arguments = (values, control, parameters, *stepper._constants, *outputs)
+    threads = numba.get_num_threads()
+    if count >= 1024 and threads > 1:
+        return lambda: stepper._kernel.threaded(threads, *arguments), result
+    return lambda: stepper._kernel.serial(*arguments), result
 
 
 def scipy_tolerance(values: np.ndarray) -> tuple[float, float]:
@@ -150,8 +161,10 @@ def contestants(count: int, tolerance: float) -> dict[str, Run]:
     runs: dict[str, Run] = {
         "fused": lambda: fused.advance(state, control).values,
         "eager": lambda: eager.advance(state, control).values,
-        "hand": lambda: torch.from_numpy(hand(values, pushes)),
     }
+    found: dict[str, np.ndarray] = {}
+    runs["kernel"], found["kernel"] = kernel(fused, values, pushes)
+    runs["hand"], found["hand"] = hand(values, pushes)
     reference: TorchStepper = eager._stepper
     integrate = torch.compile(reference._integrate, fullgraph=True, dynamic=False)
     x, u, parameters = state.values.T.contiguous(), control.T.contiguous(), eager._parameter_rows
@@ -165,7 +178,9 @@ def contestants(count: int, tolerance: float) -> dict[str, Run]:
         runs["scipy"] = lambda: torch.from_numpy(np.array([solve(row, tolerance) for row in start]))
     expected = runs["eager"]()
     for name, run in runs.items():
-        torch.testing.assert_close(run().float(), expected, rtol=1e-3, atol=1e-3, msg=name)
+        returned = run()
+        result = torch.from_numpy(found[name]) if name in found else returned
+        torch.testing.assert_close(result.float(), expected, rtol=1e-3, atol=1e-3, msg=name)
     return runs
 
 
