@@ -10,7 +10,13 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 from torch import nn
 
-from separatrix.agents.baselines.config import AgentConfig, PPOConfig, SACConfig, TD3Config
+from separatrix.agents.baselines.config import (
+    AgentConfig,
+    OffPolicyConfig,
+    PPOConfig,
+    SACConfig,
+    TD3Config,
+)
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
 
@@ -82,7 +88,7 @@ def _ppo(config: PPOConfig) -> dict[str, Any]:
     }
 
 
-def _off_policy(config: SACConfig | TD3Config) -> dict[str, Any]:
+def _off_policy(config: OffPolicyConfig) -> dict[str, Any]:
     return {
         "buffer_size": config.buffer_size,
         "learning_starts": config.learning_starts,

@@ -122,16 +122,13 @@ class PPOConfig:
 
 
 @dataclass(frozen=True)
-class SACConfig:
-    """Soft actor-critic, with the entropy coefficient adapted to a target entropy."""
+class OffPolicyConfig:
+    """What SAC and TD3 share; where their defaults differ, these are SAC's."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    algorithm: Literal["sac"] = "sac"
-    """The algorithm these hyper-parameters belong to."""
-
     learning_rate: float = 3e-4
-    """Learning rate of Adam, for actor, critics and entropy coefficient."""
+    """Learning rate of Adam, for all networks."""
 
     learning_rate_schedule: Schedule = "constant"
     """How the learning rate changes over training."""
@@ -146,7 +143,7 @@ class SACConfig:
     """Transitions of a minibatch."""
 
     tau: float = 0.005
-    """Share of the critics that enters their slowly moving targets at each update."""
+    """Share of a network that enters its slowly moving target at each update of the target."""
 
     gamma: float = 0.99
     """Discount per control interval."""
@@ -156,15 +153,6 @@ class SACConfig:
 
     gradient_steps: int = 1
     """Updates of a round; -1 makes as many as there were transitions since the last round."""
-
-    entropy_coefficient: float | Literal["auto"] = "auto"
-    """Weight of the entropy in the return (ent_coef); auto adapts it."""
-
-    target_entropy: float | Literal["auto"] = "auto"
-    """Entropy aimed at by auto; auto is minus the number of action components."""
-
-    target_update_interval: int = 1
-    """Updates between two steps of the target networks."""
 
     actor_layers: tuple[int, ...] = (256, 256)
     """Hidden units of each layer of the actor (net_arch, pi)."""
@@ -180,17 +168,41 @@ class SACConfig:
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
-        _require_off_policy(self)
+        _require_positive(self, "learning_rate", "buffer_size", "batch_size", "train_every")
+        _require_positive(self, "actor_layers", "critic_layers", "log_every")
+        _require_at_least_0(self, "learning_starts")
+        _require_fraction(self, "tau", "gamma")
+        steps = self.gradient_steps
+        _require(steps == -1 or steps > 0, "gradient_steps", steps, "-1, or 1 or more")
+
+
+@dataclass(frozen=True)
+class SACConfig(OffPolicyConfig):
+    """Soft actor-critic, with the entropy coefficient adapted to a target entropy."""
+
+    algorithm: Literal["sac"] = "sac"
+    """The algorithm these hyper-parameters belong to."""
+
+    entropy_coefficient: float | Literal["auto"] = "auto"
+    """Weight of the entropy in the return (ent_coef); auto adapts it."""
+
+    target_entropy: float | Literal["auto"] = "auto"
+    """Entropy aimed at by auto; auto is minus the number of action components."""
+
+    target_update_interval: int = 1
+    """Updates between two steps of the target networks."""
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if a value makes no sense."""
+        super().__post_init__()
         _require_positive(self, "target_update_interval")
         if self.entropy_coefficient != "auto":
             _require_at_least_0(self, "entropy_coefficient")
 
 
 @dataclass(frozen=True)
-class TD3Config:
+class TD3Config(OffPolicyConfig):
     """Twin delayed deep deterministic policy gradient."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     algorithm: Literal["td3"] = "td3"
     """The algorithm these hyper-parameters belong to."""
@@ -198,29 +210,11 @@ class TD3Config:
     learning_rate: float = 1e-3
     """Learning rate of Adam, for actor and critics."""
 
-    learning_rate_schedule: Schedule = "constant"
-    """How the learning rate changes over training."""
+    actor_layers: tuple[int, ...] = (400, 300)
+    """Hidden units of each layer of the actor (net_arch, pi)."""
 
-    buffer_size: int = 1_000_000
-    """Transitions kept for replay, over all environments."""
-
-    learning_starts: int = 100
-    """Environment steps of uniformly random actions before the first update."""
-
-    batch_size: int = 256
-    """Transitions of a minibatch."""
-
-    tau: float = 0.005
-    """Share of actor and critics that enters their targets at each update of the actor."""
-
-    gamma: float = 0.99
-    """Discount per control interval."""
-
-    train_every: int = 1
-    """Steps of each environment between two rounds of updates (train_freq)."""
-
-    gradient_steps: int = 1
-    """Updates of a round; -1 makes as many as there were transitions since the last round."""
+    critic_layers: tuple[int, ...] = (400, 300)
+    """Hidden units of each layer of the critics (net_arch, qf)."""
 
     exploration_noise: float = 0.1
     """Standard deviation of the Gaussian noise added to actions in [-1, 1] while training.
@@ -237,33 +231,11 @@ class TD3Config:
     target_noise_clip: float = 0.5
     """Bound of that noise."""
 
-    actor_layers: tuple[int, ...] = (400, 300)
-    """Hidden units of each layer of the actor (net_arch, pi)."""
-
-    critic_layers: tuple[int, ...] = (400, 300)
-    """Hidden units of each layer of the critics (net_arch, qf)."""
-
-    activation: Activation = "relu"
-    """Activation between the layers (activation_fn)."""
-
-    log_every: int = 1000
-    """Environment steps between two rows of the log."""
-
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
-        _require_off_policy(self)
+        super().__post_init__()
         _require_positive(self, "policy_delay")
         _require_at_least_0(self, "exploration_noise", "target_policy_noise", "target_noise_clip")
-
-
-def _require_off_policy(config: SACConfig | TD3Config) -> None:
-    """Check the fields that SAC and TD3 share."""
-    _require_positive(config, "learning_rate", "buffer_size", "batch_size", "train_every")
-    _require_positive(config, "actor_layers", "critic_layers", "log_every")
-    _require_at_least_0(config, "learning_starts")
-    _require_fraction(config, "tau", "gamma")
-    steps = config.gradient_steps
-    _require(steps == -1 or steps > 0, "gradient_steps", steps, "-1, or 1 or more")
 
 
 AgentConfig = PPOConfig | SACConfig | TD3Config

@@ -1,6 +1,7 @@
 """TensorBoard events: scalars, figures, animations and hyper-parameters in one folder."""
 
 import io
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,6 +70,8 @@ class EventWriter:
             first_step: Step at which a resumed run goes on; TensorBoard then forgets what earlier
                 files of the folder say about this step and later ones.
         """
+        if first_step is not None:
+            _wait_for_a_later_name(folder)
         self._writer = FileWriter(str(folder))
         if first_step is not None:
             self._writer.add_event(
@@ -114,3 +117,14 @@ class EventWriter:
     def close(self) -> None:
         """Write what is pending and close the file."""
         self._writer.close()
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Wait until a new event file sorts behind those of the folder.
+
+    TensorBoard reads the files in the order of their names, events.out.tfevents.<second>.<host>...,
+    and within one second the rest of the name says nothing about time.
+    """
+    seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    while seconds and time.time() < max(seconds) + 1:
+        time.sleep(0.05)

@@ -74,7 +74,11 @@ def test_hparams_are_in_the_same_folder(tmp_path: Path) -> None:
     assert start.hparams["device"].string_value == "cpu"
 
 
-def test_a_resumed_run_overwrites_what_came_after(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened_before", range(3))
+def test_a_resumed_run_overwrites_what_came_after(tmp_path: Path, opened_before: int) -> None:
+    """Also if the count of files in this process, part of their names, gets another digit."""
+    for other in range(4 * opened_before):
+        EventWriter(tmp_path / f"other{other}").close()
     writer = EventWriter(tmp_path)
     for step in (10, 20, 30):
         writer.scalars({"a": step}, step)
