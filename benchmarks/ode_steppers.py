@@ -1,22 +1,24 @@
-"""Times the ODE stepper against its reference, compiled torch, scipy and a hand-written loop.
+"""Times the ODE stepper beside its reference, compiled torch, other solvers and a loop by hand.
 
 One call is a control interval of the Lorenz system: ten RK4 steps of 0.005 time units in float32.
 
-    fused       `OdeSystem.advance`: the generated kernel, from state to state, in torch tensors
-    kernel      the generated kernel alone, from arrays to arrays that exist
-    eager       the torch reference
-    compiled    the reference's integration of the ten steps under torch.compile, one graph
-    hand        RK4 of the Lorenz equations written by hand for numba, 32 systems at a time in local
-                arrays, likewise from arrays to arrays: what the generator has to match
-    scipy       solve_ivp (RK45) in float64, one system after the other, at the tolerance that gives
-                the error of ten RK4 steps; measured for few systems only
+    fused         `OdeSystem.advance`: the generated kernel, from state to state, in torch tensors
+    fused tsit5   the same with ten steps of Tsit5, which two of the other solvers take
+    kernel        the generated kernel alone, from arrays to arrays that exist
+    eager         the torch reference
+    compiled      the reference's integration of the ten steps under torch.compile, one graph
+    hand          RK4 of the Lorenz equations written by hand for numba, 32 systems at a time in
+                  local arrays, likewise from arrays to arrays: what the generator has to match
+    scipy         solve_ivp (RK45) in float64, one system after the other, at the tolerance that
+                  gives the error of ten RK4 steps; measured for few systems only
+    torchdiffeq, torchode, diffrax   see peers.py; left out where they are not installed
 
 The ways take turns in every round, so that all see the same load of the machine; the table gives
-the fastest and the median round. Then come whole environments beside CartPole-v1 of Gymnasium. With
-one thread the ratios hardly depend on what else the machine is doing; with more they do, as the
-waiting threads of torch and of numba get into each other's way.
+the fastest and the median round. With one thread the ratios hardly depend on what else the machine
+is doing; with more they do, as the waiting threads of torch and of numba get into each other's way.
+JAX takes as many threads as it likes; `taskset -c 0` holds everything to one core.
 
-    python benchmarks/ode_steppers.py --threads 1 --output docs/results/ode_steppers.json
+    make bench
 """
 
 from __future__ import annotations
@@ -24,24 +26,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numba
 import numpy as np
 import torch
+from harness import Run, measure, origin, save, use_threads
 from numba import njit, prange
+from peers import LorenzField, installed
 from scipy.integrate import solve_ivp
 
-import separatrix
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.steppers.torch_backend import TorchStepper
 
@@ -50,9 +45,6 @@ SIGMA, RHO, BETA = 10.0, 28.0, 8 / 3
 LANES = 32
 SIZES = (1, 2**10, 2**14, 2**18)
 SCIPY_SIZES = (1, 16)
-PACKAGES = ("torch", "numba", "numpy", "scipy", "gymnasium")
-
-Run = Callable[[], Any]
 
 
 @njit(fastmath={"contract"}, error_model="numpy", inline="always")
@@ -146,20 +138,22 @@ def solve(row: np.ndarray, tolerance: float) -> np.ndarray:
     return solve_ivp(field, (0.0, INTERVAL), row, rtol=tolerance, atol=tolerance).y[:, -1]
 
 
-def environment_of(count: int, backend: str, dtype: str = "float32") -> Any:
+def environment_of(count: int, backend: str, dtype: str = "float32", **options: Any) -> Any:
     """Lorenz, with the interval that is timed."""
-    options: dict[str, Any] = {"control_interval": INTERVAL, "substeps": SUBSTEPS}
+    options = {"control_interval": INTERVAL, "substeps": SUBSTEPS, **options}
     return make_environment("Lorenz-v0", count, backend=backend, dtype=dtype, **options)
 
 
 def contestants(count: int, tolerance: float) -> dict[str, Run]:
     """The ways to advance a batch by one interval, all from the same states."""
     fused, eager = (environment_of(count, backend).system for backend in ("numba", "torch"))
+    tsit5 = environment_of(count, "numba", integrator="tsit5").system
     state, _ = environment_of(count, "torch").reset(0)
     control = torch.zeros((count, 1))
     values, pushes = state.values.numpy(), control.numpy()
     runs: dict[str, Run] = {
         "fused": lambda: fused.advance(state, control).values,
+        "fused tsit5": lambda: tsit5.advance(state, control).values,
         "eager": lambda: eager.advance(state, control).values,
     }
     found: dict[str, np.ndarray] = {}
@@ -176,6 +170,10 @@ def contestants(count: int, tolerance: float) -> dict[str, Run]:
     if count in SCIPY_SIZES:
         start = values.astype(np.float64)
         runs["scipy"] = lambda: torch.from_numpy(np.array([solve(row, tolerance) for row in start]))
+    for name, way in installed().items():
+        field = LorenzField(SIGMA, RHO, BETA)
+        runs[name], result = way(state.values, INTERVAL, SUBSTEPS, field)
+        found[name] = result()
     expected = runs["eager"]()
     for name, run in runs.items():
         returned = run()
@@ -184,43 +182,13 @@ def contestants(count: int, tolerance: float) -> dict[str, Run]:
     return runs
 
 
-def measure(runs: dict[str, Run], rounds: int, duration: float) -> dict[str, dict[str, float]]:
-    """Times every way in turn, in rounds.
-
-    Args:
-        runs: What to time.
-        rounds: Number of rounds.
-        duration: Time a way should take in a round, in seconds; it runs at least once.
-
-    Returns:
-        Seconds of one call, the fastest and the median round, by name.
-    """
-    repeats = {}
-    for name, run in runs.items():
-        run()
-        begin = time.perf_counter()
-        run()
-        repeats[name] = max(1, int(duration / (time.perf_counter() - begin)))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            for _ in range(repeats[name]):
-                run()
-            times[name].append((time.perf_counter() - begin) / repeats[name])
-    return {
-        name: {"minimum": min(found), "median": float(np.median(found))}
-        for name, found in times.items()
-    }
-
-
 def steppers(rounds: int, duration: float) -> list[dict[str, Any]]:
     """Times the steppers at every size and prints a table."""
     state, _ = environment_of(16, "torch").reset(0)
     tolerance, error = scipy_tolerance(state.values.numpy())
     print(f"\nscipy: RK45 with rtol = atol = {tolerance:.1e}, error of ten RK4 steps {error:.1e}\n")
     print("          microseconds a call:                     ns a system")
-    print("systems   way          fastest       median   and step, fastest  over fused")
+    print("systems   way            fastest       median   and step, fastest  over fused")
     rows = []
     for count in sorted({*SIZES, *SCIPY_SIZES}):
         runs = contestants(count, tolerance)
@@ -233,91 +201,10 @@ def steppers(rounds: int, duration: float) -> list[dict[str, Any]]:
             rows.append({"systems": count, "way": name, **times, "over_fused": ratio})
             fastest, median = 1e6 * times["minimum"], 1e6 * times["median"]
             print(
-                f"{count:7d}   {name:8s} {fastest:12.1f} {median:12.1f} {1e9 * each:17.2f}"
+                f"{count:7d}   {name:12s} {fastest:12.1f} {median:12.1f} {1e9 * each:17.2f}"
                 f" {ratio:11.2f}"
             )
     return rows
-
-
-def single(make: Run, steps: int) -> Run:
-    """A run of steps of a single environment under random actions, with its resets."""
-    env = make()
-    env.action_space.seed(0)
-    actions = [env.action_space.sample() for _ in range(steps)]
-    env.reset(seed=0)
-
-    def run() -> None:
-        for action in actions:
-            _, _, terminated, truncated, _ = env.step(action)
-            if terminated or truncated:
-                env.reset()
-
-    return run
-
-
-def batch(name: str, count: int, output: str) -> Run:
-    """A step of a batch."""
-    envs: Any = gymnasium.make_vec(name, num_envs=count, output=output)
-    envs.reset(seed=0)
-    actions: Any = np.zeros(envs.action_space.shape, np.float32)
-    if output == "torch":
-        actions = torch.from_numpy(actions)
-    return lambda: envs.step(actions)
-
-
-def environments(rounds: int, duration: float) -> list[dict[str, Any]]:
-    """Times whole environments and prints a table."""
-    steps = 200
-    names = ("separatrix/Lorenz-v0", "separatrix/CartPoleSwingUp-v0")
-    runs: dict[tuple[str, int], tuple[int, Run]] = {}
-    for name in ("CartPole-v1", *names):
-        runs[f"{name}, make", 1] = (steps, single(lambda name=name: gymnasium.make(name), steps))  # type: ignore[misc]
-    for name in names:
-        for count in (1, 2**10, 2**14):
-            for output in ("numpy", "torch"):
-                runs[f"{name}, make_vec, {output}", count] = (count, batch(name, count, output))
-    found = measure({str(key): run for key, (_, run) in runs.items()}, rounds, duration)
-    print("\nenvironment                                        batch        steps a second:")
-    print("                                                               best       median")
-    rows = []
-    for key, (taken, _) in runs.items():
-        times = found[str(key)]
-        best, median = taken / times["minimum"], taken / times["median"]
-        rows.append({"environment": key[0], "batch": key[1], "best": best, "median": median})
-        print(f"{key[0]:48s}{key[1]:8d} {best:12,.0f} {median:12,.0f}")
-    return rows
-
-
-def provenance() -> dict[str, Any]:
-    """The command, the commit, the versions and the machine."""
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        cpu = next((line.split(": ")[1] for line in lines if line.startswith("model name")), cpu)
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "commit": git("rev-parse", "HEAD") or None,
-        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "machine": {
-            "platform": platform.platform(),
-            "cpu": cpu,
-            "cores": os.cpu_count(),
-            "numba_threads": numba.get_num_threads(),
-            "torch_threads": torch.get_num_threads(),
-            "load_average": os.getloadavg(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "separatrix": separatrix.__version__,
-            **{name: metadata.version(name) for name in PACKAGES},
-        },
-    }
 
 
 def main() -> None:
@@ -328,20 +215,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each comparison")
     parser.add_argument("--duration", type=float, default=0.05, help="seconds a way and round")
     arguments = parser.parse_args()
-    numba.set_num_threads(arguments.threads)
-    torch.set_num_threads(arguments.threads)
-    origin = provenance()
-    print(json.dumps(origin, indent=1))
+    use_threads(arguments.threads)
+    found = origin([name for name in ("scipy", *installed())])
+    print(json.dumps(found, indent=1))
     with torch.no_grad():
-        results = {
-            "steppers": steppers(arguments.rounds, arguments.duration),
-            "environments": environments(arguments.rounds, arguments.duration),
-        }
-    origin["machine"]["load_average_after"] = os.getloadavg()
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps({**origin, **results}, indent=1) + "\n")
-        print(f"\nwrote {arguments.output}")
+        rows = steppers(arguments.rounds, arguments.duration)
+    save(arguments.output, {**found, "load_average_after": os.getloadavg(), "steppers": rows})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int64
@@ -82,12 +83,11 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         }
         self.single_observation_space = self.environment.observation_space
         self.single_action_space = self.environment.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = _batch_box(self.single_observation_space, num_envs)
+        self.action_space = _batch_box(self.single_action_space, num_envs)
         self.state: Any = None
         self._action_shape = (num_envs, *self.environment.action_space.shape)
         self._ended = self._zeros(torch.bool)
-        self._length = self._zeros(torch.int64)
         self._return = self._zeros(self.environment.dtype)
 
     def reset(
@@ -117,7 +117,6 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             if rows is None or self.state is None:
                 self.state, observation = self.environment.restart(streams)
                 self._ended = self._zeros(torch.bool)
-                self._length = self._zeros(torch.int64)
                 self._return = self._zeros(self.environment.dtype)
             else:
                 self._restart(rows, take(streams, rows))
@@ -142,19 +141,17 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             first = int(self._ended.nonzero()[0])
             raise RuntimeError(f"environment {first} has ended; reset it with a reset_mask first")
         with torch.no_grad():
-            result = self._step(action)
-        return tuple(map(self._convert, result))
+            return self._step(action)
 
-    def _step(self, action: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    def _step(self, action: Tensor) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         waiting = None
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self._ended.any():
             waiting = self._ended
         self.state, observation, reward, terminated, info = self.environment.step(
             self.state, action
         )
-        self._length = self._length + 1
         self._return = self._return + reward
-        truncated = self._length >= self.environment.horizon
+        truncated = self.state.interval >= self.environment.horizon
         stepped = torch.ones_like(terminated)
         if waiting is not None:
             rows = waiting.nonzero()[:, 0]
@@ -164,24 +161,26 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             stepped = ~waiting
         ended = terminated | truncated
         if not ended.any():
-            self._ended = ended
-            return observation, reward, terminated, truncated, _masked(info, stepped)
-        # Copies: whoever writes into the infos must not write into the batch.
+            infos = self._masked(info, stepped)
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP:
+            infos = self._masked(info, ~ended) | self._masked({"final_obs": observation}, ended)
+            final = self._masked(info | self._statistics(), ended)
+            infos |= {"final_info": final, "_final_info": self._convert(ended)}
+            rows = ended.nonzero()[:, 0]
+            observation = observation.index_copy(0, rows, self._restart(rows, None))
+            ended = self._zeros(torch.bool)
+        else:
+            infos = self._masked(info, stepped) | self._masked(self._statistics(), ended)
+        # A copy: whoever writes into the infos must not write into the batch.
         self._ended = ended.clone()
-        statistics = {
+        return *map(self._convert, (observation, reward, terminated, truncated)), infos
+
+    def _statistics(self) -> dict[str, Tensor]:
+        """Returns copies of the returns and lengths of the episodes so far."""
+        return {
             "episode_return": self._return.clone(),
-            "episode_length": self._length.clone(),
+            "episode_length": self.state.interval.clone(),
         }
-        infos: dict[str, Any]
-        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            infos = _masked(info, stepped) | _masked(statistics, ended)
-            return observation, reward, terminated, truncated, infos
-        infos = {**_masked(info, ~ended), **_masked({"final_obs": observation}, ended)}
-        infos |= {"final_info": _masked({**info, **statistics}, ended), "_final_info": ended}
-        rows = ended.nonzero()[:, 0]
-        observation = observation.index_copy(0, rows, self._restart(rows, None))
-        self._ended = self._zeros(torch.bool)
-        return observation, reward, terminated, truncated, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Returns one frame (height, width, 3) in uint8 an environment; None without the mode."""
@@ -197,7 +196,6 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         found = {
             **tensors(self.state, "state."),
             "ended": self._ended,
-            "episode_length": self._length,
             "episode_return": self._return,
         }
         return {name: tensor.clone() for name, tensor in found.items()}
@@ -212,7 +210,6 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             like, _ = self.environment.reset(0)
         self.state = from_tensors(like, found, "state.")
         self._ended = copied(found, "ended", self._ended)
-        self._length = copied(found, "episode_length", self._length)
         self._return = copied(found, "episode_return", self._return)
 
     def _restart(
@@ -223,7 +220,6 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             streams = take(self.state.stream, rows).next_episode()
         state, observation = self.environment.select(rows).restart(streams)
         self.state = put(self.state, rows, state)
-        self._length = self._length.index_fill(0, rows, 0)
         self._return = self._return.index_fill(0, rows, 0.0)
         self._ended = self._ended.index_fill(0, rows, False)
         return observation
@@ -254,18 +250,30 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
                 raise ValueError(f"actions: environment {first} got NaN; allowed: numbers")
         return action
 
-    def _convert(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: self._convert(item) for key, item in value.items()}
-        return value if self.output == "torch" else value.cpu().numpy()
+    def _convert(self, tensor: Tensor) -> Any:
+        return tensor if self.output == "torch" else tensor.cpu().numpy()
+
+    def _masked(self, values: dict[str, Tensor], mask: Bool[Tensor, " batch"]) -> dict[str, Any]:
+        """Converts infos and adds the masks of their valid entries, as Gymnasium has them."""
+        valid = self._convert(mask)
+        infos = {key: self._convert(value) for key, value in values.items()}
+        return {**infos, **{f"_{key}": valid for key in values}}
 
     def _zeros(self, dtype: torch.dtype) -> Tensor:
         return torch.zeros(self.num_envs, dtype=dtype, device=self.environment.device)
 
 
-def _masked(values: dict[str, Tensor], mask: Bool[Tensor, " batch"]) -> dict[str, Tensor]:
-    """Adds the mask of valid entries of every key, as Gymnasium's vector infos have it."""
-    return {**values, **{f"_{key}": mask for key in values}}
+def _batch_box(single: Box, num_envs: int) -> Box:
+    """Returns the space of a batch, whose bounds are views of those of one environment.
+
+    Gymnasium's would hold the bounds of every environment: more memory than the batch itself.
+    """
+    space = batch_space(single, 1)
+    assert isinstance(space, Box)
+    space._shape = shape = (num_envs, *single.shape)
+    for name in ("low", "high", "bounded_below", "bounded_above"):
+        setattr(space, name, np.broadcast_to(getattr(single, name), shape))
+    return space
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:

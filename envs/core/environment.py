@@ -35,6 +35,28 @@ class Transition(NamedTuple):
     info: dict[str, Tensor]
 
 
+class ArrayStepper(ABC):
+    """Steps one environment in numpy, where crossing into torch would take most of a step's time.
+
+    Attributes:
+        state: The state, a batch of one; setting it goes on from another.
+    """
+
+    state: Any
+
+    @abstractmethod
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, float | bool]]:
+        """Advances by one control interval, as `Environment.step` does, to the same numbers.
+
+        Args:
+            action: (1, action), contiguous and of the environment's dtype.
+
+        Returns:
+            The observation (observation,) in fresh memory, the reward, whether the episode is
+            terminated, and the info.
+        """
+
+
 class Environment(ABC):
     """A decision process as pure functions of batches, usable without any Gymnasium shell.
 
@@ -60,6 +82,11 @@ class Environment(ABC):
     reward_range: tuple[float, float]
     metric_names: tuple[str, ...]
     horizon: int
+
+    @property
+    def unwrapped(self) -> Environment:
+        """The environment inside all wrappers; itself if it has none."""
+        return self
 
     @property
     def num_envs(self) -> int:
@@ -112,6 +139,10 @@ class Environment(ABC):
     @abstractmethod
     def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
         """Advances every environment by one control interval."""
+
+    def array_stepper(self, state: Any) -> ArrayStepper | None:
+        """Returns a faster way to step one environment from a state on; None if there is none."""
+        return None
 
     @abstractmethod
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:

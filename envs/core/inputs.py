@@ -78,7 +78,7 @@ def read_mask(mask: Any, num_envs: int) -> Bool[Tensor, " batch"]:
 
 
 def read_actions(
-    actions: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    actions: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | None = None
 ) -> Float[Tensor, ...]:
     """Returns actions as a tensor without gradients.
 
@@ -86,7 +86,7 @@ def read_actions(
         actions: A tensor, or anything that numpy makes an array of.
         shape: The shape that they must have.
         dtype: Type of the environment's real numbers.
-        device: Where the environment lives.
+        device: Where they are to go; None where they are.
 
     Raises:
         ValueError: The actions are not real numbers, or have another shape.

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from separatrix.envs.core.environment import ArrayStepper
 from separatrix.envs.core.inputs import (
     RENDER_MODES,
     check_options,
@@ -47,8 +48,19 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.observation_space = self.environment.observation_space
         self.action_space = self.environment.action_space
         self.render_mode = render_mode
-        self.state: Any = None
+        self._state: Any = None
+        self._arrays: ArrayStepper | None = None
         self._shape = self.environment.action_space.shape
+        self._dtype = self.environment.observation_space.dtype
+
+    @property
+    def state(self) -> Any:
+        """The state, a batch of one; None before the first reset. It can be set."""
+        return self._state if self._arrays is None else self._arrays.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._state, self._arrays = state, self.environment.array_stepper(state)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -85,23 +97,28 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             ValueError: The action has another shape, a NaN, or something else than real numbers.
             RuntimeError: The environment was not reset.
         """
-        if self.state is None:
+        if self._state is None:
             raise RuntimeError("step() before the first reset()")
-        environment = self.environment
-        values = read_actions(action, self._shape, environment.dtype, environment.device)
-        if values.isnan().any():
-            raise ValueError(f"actions: got {values.tolist()}; NaN is not allowed")
+        if self._arrays is not None:
+            observation, reward, terminated, info = self._arrays.step(self._action_array(action))
+            return observation, reward, terminated, False, info
+        values = torch.from_numpy(self._action_array(action)).to(self.environment.device)
         with torch.no_grad():
-            self.state, observation, reward, terminated, info = environment.step(
-                self.state, values[None]
-            )
-        return (
-            observation[0].cpu().numpy(),
-            float(reward),
-            bool(terminated),
-            False,
-            {name: value.item() for name, value in info.items()},
-        )
+            found = self.environment.step(self._state, values)
+        self._state = found.state
+        info = {name: value.item() for name, value in found.info.items()}
+        observation = found.observation[0].cpu().numpy()
+        return observation, float(found.reward), bool(found.terminated), False, info
+
+    def _action_array(self, action: Any) -> np.ndarray:
+        """Returns an action as a new array (1, action) of the environment's dtype."""
+        given = isinstance(action, np.ndarray)
+        if not (given and action.dtype == self._dtype and action.shape == self._shape):
+            action = read_actions(action, self._shape, self.environment.dtype).numpy()
+        values = np.array(action, order="C").reshape(1, -1)
+        if np.isnan(values).any():
+            raise ValueError(f"actions: got {values[0].tolist()}; NaN is not allowed")
+        return values
 
     def render(self) -> np.ndarray | None:
         """Returns the frame (height, width, 3) in uint8, or None without a render mode."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import sympy
@@ -14,7 +14,12 @@ from gymnasium.spaces import Box
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition, action_box
+from separatrix.envs.core.environment import (
+    ArrayStepper,
+    Environment,
+    Transition,
+    action_box,
+)
 from separatrix.envs.steppers.component_task import ComponentTask
 from separatrix.envs.steppers.ode_system import (
     OdeState,
@@ -26,6 +31,9 @@ from separatrix.envs.steppers.ode_system import (
 )
 from separatrix.envs.steppers.symbolic import Program, jacobian, symbols
 from separatrix.envs.steppers.torch_backend import torch_function
+
+if TYPE_CHECKING:
+    from separatrix.envs.steppers.numba_backend import NumbaStepper
 
 Draw = Callable[[np.ndarray, "OdeEnvironment"], np.ndarray]
 
@@ -89,6 +97,42 @@ class Linearization(NamedTuple):
     c: Float[Tensor, "rows observation state"]
 
 
+class OdeArrayStepper(ArrayStepper):
+    """Steps one environment by calls of the numba kernel alone."""
+
+    def __init__(
+        self, stepper: NumbaStepper, parameters: np.ndarray, names: Sequence[str], state: OdeState
+    ) -> None:
+        self._stepper, self._parameters, self._names = stepper, parameters, names
+        self.state = state
+
+    @property
+    def state(self) -> OdeState:
+        """The state, a batch of one."""
+        return replace(
+            self._start,
+            values=torch.from_numpy(self._values.copy()),
+            interval=self._start.interval + self._steps,
+        )
+
+    @state.setter
+    def state(self, state: OdeState) -> None:
+        self._start, self._steps = state, 0
+        self._values = state.values.detach().numpy().copy()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, float | bool]]:
+        """Advances by one control interval."""
+        self._values, observation, scalars, flags = self._stepper.run_arrays(
+            self._values, action, self._parameters
+        )
+        self._steps += 1
+        reward, *metrics = scalars[:, 0].tolist()
+        terminated, diverged = flags[:, 0].tolist()
+        info = dict(zip(self._names, metrics, strict=True))
+        info["diverged"] = diverged
+        return observation[0], reward, terminated, info
+
+
 class OdeEnvironment(Environment):
     """An ODE system with a component task, fused into one stepper call.
 
@@ -116,7 +160,7 @@ class OdeEnvironment(Environment):
         self._parameters = self._rows.to(system.device, system.dtype)
         interval = replace(system.interval, worst_reward=task.reward_range[0])
         self._stepper = make_stepper(
-            program, system.integrator, interval, system.backend, system.dtype
+            program, system.integrator, interval, system.backend, system.dtype, system.device
         )
 
     def observe(self, state: OdeState) -> Float[Tensor, "batch observation"]:
@@ -130,6 +174,15 @@ class OdeEnvironment(Environment):
         info["diverged"] = result.diverged
         next_state = OdeState(state.stream, state.interval + 1, result.next_values)
         return Transition(next_state, result.observation, result.reward, result.terminated, info)
+
+    def array_stepper(self, state: OdeState) -> OdeArrayStepper | None:
+        """Returns a faster way to step one environment, which only the numba kernel has."""
+        from separatrix.envs.steppers.numba_backend import NumbaStepper
+
+        if isinstance(self._stepper, NumbaStepper) and self.num_envs == 1:
+            parameters = self._parameters.numpy()
+            return OdeArrayStepper(self._stepper, parameters, self.metric_names, state)
+        return None
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""

@@ -61,7 +61,7 @@ def test_reset_with_a_mask_starts_only_those(batch: BatchedEnv) -> None:
     after, infos = batch.reset(options={"reset_mask": mask})
     assert infos == {} and mask.tolist() == [False, True, False, True]
     assert ((after == before).all(1) == ~mask).all()
-    assert batch.state_dict()["episode_length"].tolist() == [1, 0, 1, 0]
+    assert batch.state_dict()["state.interval"].tolist() == [1, 0, 1, 0]
     assert batch.state_dict()["state.stream.episode"].tolist() == [0, 1, 0, 1]
 
 

@@ -1,6 +1,7 @@
 """The vector checker: every id passes it, and every broken shell is caught."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,8 @@ def neighbours_rolled_back(env: BatchedEnv, advance: Advance, actions: Any) -> O
     ended = waiting | torch.from_numpy(output[2] | output[3])
     if ended.any():
         rows = ended.nonzero()[:, 0]
-        env.state = put(before, rows, take(env.state, rows))
+        rolled_back = put(before, rows, take(env.state, rows))
+        env.state = replace(rolled_back, interval=env.state.interval)
     return output
 
 
@@ -246,7 +248,7 @@ def episode_repeated(env: BatchedEnv, reset: Reset, seed: Any, options: Any) -> 
 
 def lengths_of_all_cleared(env: BatchedEnv, reset: Reset, seed: Any, options: Any) -> Any:
     output = reset(seed=seed, options=options)
-    env._length = torch.zeros_like(env._length)
+    env.state = replace(env.state, interval=torch.zeros_like(env.state.interval))
     return output
 
 
