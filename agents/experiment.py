@@ -5,15 +5,19 @@ every run folder keeps the resolved one. `separatrix.agents.common.configuration
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
 from pydantic import ConfigDict, Discriminator
 
 from separatrix.agents.baselines.config import AgentConfig
+from separatrix.envs.core.wrappers import Wrapper
 
 OptionValue = bool | int | float | str | list[float]
 """A system parameter (one number, or one for each environment) or an option of the task."""
+
+Wrappers = tuple[Annotated[Wrapper, Discriminator("kind")], ...]
+"""Wrappers of `separatrix.envs.core.wrappers`; their `kind` says which ones."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class EnvironmentConfig:
 
     options: dict[str, OptionValue] = field(default_factory=dict)
     """Parameters of the system and options of the task; the rest keeps its default."""
+
+    wrappers: Wrappers = ()
+    """What stands between agent and physics, in order; each with its kind, such as action_delay."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of `make_environment` and `gymnasium.make_vec` but for the number."""
+        return {"device": self.device, "wrap": self.wrappers, **self.options}
 
 
 @dataclass(frozen=True)

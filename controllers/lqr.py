@@ -37,8 +37,8 @@ class LQR(Controller):
         cost: P of the optimal cost x' P x from the state x on, likewise.
 
     Raises:
-        ValueError: The environment has no linearization, a weight is not positive, or the
-            linearized system cannot be stabilized.
+        ValueError: The environment has wrappers or no linearization, a weight is not positive, or
+            the linearized system cannot be stabilized.
     """
 
     gain: Float[Tensor, "rows action state"]
@@ -51,6 +51,11 @@ class LQR(Controller):
         control_weight: float = 0.1,
         capture: float = math.inf,
     ) -> None:
+        if environment.unwrapped is not environment:
+            raise ValueError(
+                "LQR is designed on the state of the physics, got an environment with wrappers; "
+                "allowed: its `unwrapped`"
+            )
         if not isinstance(environment, OdeEnvironment):
             raise ValueError(f"LQR needs an ODE system, got {type(environment.system).__name__}")
         for name, value in (("control_weight", control_weight), ("capture", capture)):

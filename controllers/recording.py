@@ -44,13 +44,15 @@ def record_trajectories(
     """
     rows = []
     for step in rollout(environment, controller, seeds):
-        values = step.state.values if isinstance(step.state, OdeState) else step.observation
+        state = step.state.unwrapped
+        values = state.values if isinstance(state, OdeState) else step.observation
         values = values.flatten(1).double().cpu()
         rows.append(torch.where(step.alive.cpu()[:, None], values, torch.nan).numpy())
-    system = environment.system
-    if isinstance(environment, OdeEnvironment) and isinstance(system, OdeSystem):
+    physics, system = environment.unwrapped, environment.system
+    if isinstance(physics, OdeEnvironment) and isinstance(system, OdeSystem):
         names = system.definition.state_names
-        target = environment.task.equilibrium(system)[0].double().cpu().numpy()
+        points = physics.task.target_points(system)
+        target = points[0] if len(points) == 1 else None
     else:
         names = tuple(f"observation {index}" for index in range(rows[0].shape[1]))
         target = None

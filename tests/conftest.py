@@ -1,8 +1,14 @@
-"""Runtime checks of types and shapes: every annotation of the package is enforced under pytest."""
+"""Runtime checks of types and shapes, and the gates that compare physics with published numbers."""
 
+import json
+import os
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from jaxtyping import install_import_hook
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "separatrix"
@@ -31,3 +37,97 @@ def checked_modules() -> list[str]:
 
 
 install_import_hook(checked_modules(), CHECKER)
+
+
+class GateRecorder:
+    """Collects the gates of a session and writes them with where they come from.
+
+    Args:
+        path: The JSON file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.gates: list[dict[str, Any]] = []
+        self.expected_failures: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notes the reason of a failure that its test expects."""
+        if report.skipped and hasattr(report, "wasxfail"):
+            self.expected_failures[report.nodeid] = report.wasxfail
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Writes the file if everything passed, and failed only where it was expected to."""
+        if exitstatus != pytest.ExitCode.OK:
+            return
+        from separatrix.agents.common import provenance
+
+        versions = provenance.versions()
+        machine = {key: versions.pop(key) for key in ("platform", "cpu", "gpu", "cuda")}
+        git = provenance.git_state()
+        content = {
+            "command": shlex.join(["pytest", *session.config.invocation_params.args]),
+            "commit": git["sha"],
+            "uncommitted_changes": git["dirty"],
+            "machine": {**machine, "cores": os.cpu_count()},
+            "versions": versions,
+            "expected_failures": self.expected_failures,
+            "gates": self.gates,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+RECORDER = pytest.StashKey[GateRecorder]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--record-gates",
+        type=Path,
+        metavar="FILE",
+        help="write the numbers that gates compare to a JSON file, if all tests pass",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--record-gates")
+    if path is None:
+        return
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError("--record-gates needs all tests in one process: leave out -n")
+    config.stash[RECORDER] = GateRecorder(config.rootpath / path)
+    config.pluginmanager.register(config.stash[RECORDER])
+
+
+@pytest.fixture
+def gate(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Compares a number of ours with a reference, and records it with `--record-gates`.
+
+    `gate(subject, quantity, ours, reference, *, tolerance, source)` asserts
+    `abs(ours - reference) <= tolerance`. The subject is the environment's name, such as
+    "Lorenz-v0", or what else is measured; the source says where the reference comes from.
+    """
+    recorder = request.config.stash.get(RECORDER, None)
+
+    def compare(
+        subject: str,
+        quantity: str,
+        ours: float,
+        reference: float,
+        *,
+        tolerance: float,
+        source: str,
+    ) -> None:
+        ours, reference, tolerance = float(ours), float(reference), float(tolerance)
+        if recorder is not None:
+            row = {"subject": subject, "quantity": quantity, "ours": ours, "reference": reference}
+            row |= {"tolerance": tolerance, "source": source, "test": request.node.nodeid}
+            recorder.gates.append(row)
+        allowed = f"{reference!r} +- {tolerance!r} ({source})"
+        assert abs(ours - reference) <= tolerance, (
+            f"{subject}, {quantity}: got {ours!r}; allowed: {allowed}"
+        )
+
+    return compare

@@ -1,5 +1,6 @@
 """The package as a user gets it: one import name, everything in the wheel, a light import."""
 
+import ast
 import json
 import os
 import shutil
@@ -15,8 +16,19 @@ SOURCES = (*LINKED, "src", "pyproject.toml", "README.md", "LICENSE")
 GENERATED = ("__pycache__", "*.egg-info")
 DATA = {".yaml", ".npz", ".json", ".typed"}
 
-# Run against the installed wheel: import every module, read every data file.
-INVENTORY = """
+# Run first in a process that must not use the network.
+OFFLINE = """
+import sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        raise RuntimeError(f"{event} {arguments}: the network was used")
+sys.addaudithook(refuse)
+"""
+
+# Run against the installed wheel: import every module, read every data file, load every config.
+INVENTORY = (
+    OFFLINE
+    + """
 import importlib, json, pkgutil
 from importlib import resources
 import separatrix
@@ -32,12 +44,74 @@ def files(folder, prefix=""):
 modules = [module.name for module in pkgutil.walk_packages(separatrix.__path__, "separatrix.")]
 for name in modules:
     importlib.import_module(name)
+
+from separatrix.agents.common.configuration import experiment_names, load_experiment
+for group in ("experiment", "debug"):
+    for name in experiment_names(group):
+        load_experiment(name)
 print(json.dumps({
     "home": separatrix.__path__[0],
     "modules": modules,
     "files": list(files(resources.files("separatrix"))),
 }))
 """
+)
+
+# Run where only what the core declares can be imported: everything but the adapters works.
+CORE_ONLY = (
+    OFFLINE
+    + """
+import importlib.machinery, pkgutil, re
+from importlib import metadata
+
+def closure(name, found):
+    name = re.sub("[-_.]+", "-", name).lower()
+    if name in found:
+        return
+    try:
+        needed = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:  # for another system or another Python
+        return
+    found.add(name)
+    for requirement in needed:
+        if "extra ==" not in requirement:
+            closure(re.match("[A-Za-z0-9._-]+", requirement)[0], found)
+
+core = set()
+closure("separatrix", core)
+owners = metadata.packages_distributions()
+allowed = {
+    package for package, names in owners.items()
+    if core & {re.sub("[-_.]+", "-", name).lower() for name in names}
+}
+
+class Visible(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        hidden = name.partition(".")[0] in owners.keys() - allowed
+        return None if hidden else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Visible
+assert "torch" in allowed and not {"pytest", "torchrl", "triton", "hypothesis"} & allowed
+
+import separatrix, numpy, gymnasium
+refused = {}
+for module in pkgutil.walk_packages(separatrix.__path__, "separatrix."):
+    try:
+        importlib.import_module(module.name)
+    except ImportError as error:
+        refused[module.name] = str(error)
+print(refused)
+for name in separatrix.envs.core.registration.REGISTRY:
+    env = gymnasium.make(name)
+    env.reset(seed=0)
+    assert numpy.isfinite(env.step(env.action_space.sample())[0]).all()
+try:
+    gymnasium.make(name, backend="triton")
+except ImportError as error:
+    print(repr(str(error)))
+"""
+)
 
 
 def python(
@@ -100,6 +174,21 @@ def test_wheel_holds_every_module_and_data_file(wheel_target: Path, tmp_path: Pa
     }
     assert set(inventory["modules"]) == expected
     assert source_files(DATA) <= set(inventory["files"])
+
+
+def test_core_works_without_extras(wheel_target: Path, tmp_path: Path) -> None:
+    """What needs an extra says which; nothing else does."""
+    result = python("-c", CORE_ONLY, folder=tmp_path, path=wheel_target)
+    assert result.returncode == 0, result.stderr
+    modules, backend = result.stdout.splitlines()
+    assert ast.literal_eval(modules) == {
+        "separatrix.agents.common.torchrl": (
+            "TorchRLEnv needs tensordict: pip install 'separatrix[torchrl]'"
+        ),
+        "separatrix.envs.steppers.triton_backend": "No module named 'triton'",
+        "separatrix.envs.steppers.triton_functions": "No module named 'triton'",
+    }
+    assert "backend 'triton' needs the package triton: pip install triton" in backend
 
 
 def test_wheel_installs_one_import_name(wheel_target: Path) -> None:

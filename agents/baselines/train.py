@@ -12,6 +12,7 @@ Tags of the log, at the number of environment steps taken:
     time/fps, time_elapsed, ...        since training was started or resumed
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ from stable_baselines3.common.logger import Logger
 
 from separatrix.agents.baselines.algorithm import make_algorithm
 from separatrix.agents.baselines.callback import RunWriter, TrainingCallback
-from separatrix.agents.baselines.snapshot import load_snapshot
+from separatrix.agents.baselines.snapshot import described_misfit, load_snapshot
+from separatrix.agents.common.configuration import differences, experiment_data
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
 from separatrix.agents.experiment import ExperimentConfig
@@ -57,7 +59,7 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
     """Train, or go on training from the run's last checkpoint.
 
     Resumed on the CPU with the same number of threads, a run takes the steps it would have taken
-    uninterrupted, bit for bit.
+    uninterrupted, bit for bit. A warning tells what was changed in the configuration since then.
 
     Args:
         config: The experiment.
@@ -65,9 +67,12 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
 
     Returns:
         Steps taken and the last evaluation.
+
+    Raises:
+        CheckpointError: If the last checkpoint does not fit the configuration.
     """
     environment = config.environment
-    options: dict[str, Any] = {"device": environment.device, **environment.options}
+    options = environment.arguments()
     made = gym.make_vec(environment.id, num_envs=environment.num_envs, output="torch", **options)
     env = BatchedVecEnv(made)
     try:
@@ -85,8 +90,17 @@ def _train(
     checkpoint = run.latest_checkpoint()
     saved = {}
     if checkpoint is not None:
-        load_snapshot(algorithm, checkpoint.tensors, checkpoint.state["algorithm"])
-        saved = checkpoint.state["training"]
+        with described_misfit(config, checkpoint):
+            load_snapshot(algorithm, checkpoint.tensors, checkpoint.state["algorithm"])
+            saved = checkpoint.state["training"]
+            changes = differences(saved["config"], experiment_data(config))
+        if changes:
+            warnings.warn(
+                f"config.yaml has changed since the checkpoint of step {checkpoint.step}, and the "
+                f"run goes on as it is now: {'; '.join(changes)}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
     with _progress_bar() as progress:
         callback = TrainingCallback(config, run, evaluated, progress, saved)
         remaining = config.total_steps - algorithm.num_timesteps

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import reprlib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -108,8 +109,41 @@ def dump_experiment(config: ExperimentConfig) -> str:
     Returns:
         Text from which `parse_experiment` makes an equal experiment.
     """
-    data = TypeAdapter(ExperimentConfig).dump_python(config, mode="json")
-    return yaml.dump(data, Dumper=StrictDumper, sort_keys=False)
+    return yaml.dump(experiment_data(config), Dumper=StrictDumper, sort_keys=False)
+
+
+def experiment_data(config: ExperimentConfig) -> dict[str, Any]:
+    """Turn an experiment into JSON values.
+
+    Args:
+        config: The experiment.
+
+    Returns:
+        Nested mappings, with every default spelled out.
+    """
+    data: dict[str, Any] = TypeAdapter(ExperimentConfig).dump_python(config, mode="json")
+    return data
+
+
+def differences(before: Any, after: Any, key: str = "") -> list[str]:
+    """Tell where two experiments differ.
+
+    Args:
+        before: What `experiment_data` returned for the one.
+        after: The same for the other.
+        key: Where in the experiment these are; empty for the whole.
+
+    Returns:
+        A text such as `agent.gamma: 0.99, now 0.98` for each value that differs.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        names = [*before, *(name for name in after if name not in before)]
+        return [
+            text
+            for name in names
+            for text in differences(before.get(name), after.get(name), f"{key}.{name}".strip("."))
+        ]
+    return [] if before == after else [f"{key}: {before!r}, now {after!r}"]
 
 
 def check_experiment(config: ExperimentConfig, source: str) -> ExperimentConfig:
@@ -161,17 +195,22 @@ def _describe(error: ValidationError, data: Any, source: str) -> str:
         case "value_error":
             return f"{source}: {key}: {first['ctx']['error']}"
         case "union_tag_invalid":
-            key, value = f"{key}.algorithm", first["ctx"]["tag"]
+            key, value = f"{key}.{_discriminator(first)}", first["ctx"]["tag"]
             allowed = first["ctx"]["expected_tags"]
         case "union_tag_not_found":
-            return f"{source}: {key}.algorithm: missing; it must be given"
+            return f"{source}: {key}.{_discriminator(first)}: missing; it must be given"
         case _ if path[:2] == ["environment", "options"] and len(path) > 2:
             allowed = "a number, true or false, text, or a list of numbers"
         case _:
             # Every member of a union has its own complaint about the same key.
             same = [e["msg"] for e in errors if _locate(e["loc"], data)[0] == path]
             allowed = " or ".join(message.removeprefix("Input should be ") for message in same)
-    return f"{source}: {key}: got {value!r}; allowed: {allowed}"
+    return f"{source}: {key}: got {reprlib.repr(value)}; allowed: {allowed}"
+
+
+def _discriminator(error: Any) -> str:
+    """Name of the key that tells the members of a union apart."""
+    return error["ctx"]["discriminator"].strip("'")
 
 
 def _locate(location: tuple[int | str, ...], data: Any) -> tuple[list[str], Any]:
@@ -192,8 +231,11 @@ def _keys_at(path: list[str], data: Any) -> list[str]:
     """Names of the fields of the dataclass at a path of the schema."""
     schema: Any = ExperimentConfig
     for part in path:
-        schema, data = get_type_hints(schema)[part], data[part]
-        for member in get_args(schema):
-            if member().algorithm == data["algorithm"]:
+        if isinstance(data, list):
+            schema, data = get_args(schema)[0], data[int(part)]
+        else:
+            schema, data = get_type_hints(schema)[part], data[part]
+        for member in get_args(schema) if isinstance(data, dict) else ():
+            if any(data.get(tag) == getattr(member, tag, data) for tag in ("algorithm", "kind")):
                 schema = member
     return [field.name for field in dataclasses.fields(schema)]

@@ -75,6 +75,34 @@ def attractor_of(system: OdeSystem) -> Attractor:
     return start
 
 
+def forced_flow(system: OdeSystem) -> torch.Tensor:
+    """Returns the root mean square of the flow in the equation that each control acts on.
+
+    Returns:
+        float64 of shape (control,).
+
+    Raises:
+        ValueError: A control enters more than one equation, or not as an additive force.
+    """
+    import torch
+
+    from separatrix.envs.steppers.ode_system import traced
+    from separatrix.envs.steppers.symbolic import jacobian
+
+    program = traced(system.definition)
+    entries = jacobian(program.vector_field, program.control)
+    flow = attractor_of(system).statistic("flow_rms")
+    rows: dict[int, int] = {}
+    for (i, j), slope in entries.items():
+        if slope != 1 or j in rows:
+            raise ValueError(
+                f"{system.definition.name}: control {program.control[j]} must be added to exactly "
+                "one equation"
+            )
+        rows[j] = i
+    return torch.tensor([flow[rows[j]] for j in range(len(program.control))], dtype=torch.float64)
+
+
 @cache
 def _statistics() -> dict[str, Any]:
     text = resources.files("separatrix.envs.chaotic").joinpath("data/attractors.json").read_text()

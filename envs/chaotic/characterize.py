@@ -1,26 +1,39 @@
 """Computes the attractors that the package ships: `python -m separatrix.envs.chaotic.characterize`.
 
+Names of systems, such as `chua duffing`, limit it to these; the others' data stay as they are.
+
 From 2048 places near `origin` a system runs freely, with its default parameters, in float64 and
 RK4. After 500 time units each trajectory is stopped at a random time of the next 400, for without
 it the phases of a coherent oscillator such as Rossler's would stay together. The states are the
 points; the statistics are over 400 samples of every trajectory from there on, 0.25 time units
-apart (819,200 samples). Components of one group, such as the sites of Lorenz-96, are alike by
-symmetry and share their statistics.
+apart (819,200 samples). All times are multiplied by the `pace` of a system much faster or slower
+than these. Components of one group, such as the sites of Lorenz-96, are alike by symmetry and share
+their statistics. Angles are wrapped to a turn.
+
+A conservative system has no attractor. Points and statistics are those of as many draws from the
+energy shell that its episodes start on.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from separatrix.envs.chaotic.attractor import NUM_POINTS
+from separatrix.envs.chaotic.chen import chen
+from separatrix.envs.chaotic.chua import chua
+from separatrix.envs.chaotic.duffing import duffing
+from separatrix.envs.chaotic.henon_heiles import henon_heiles
+from separatrix.envs.chaotic.hindmarsh_rose import hindmarsh_rose
 from separatrix.envs.chaotic.lorenz import lorenz
 from separatrix.envs.chaotic.lorenz96 import lorenz96
 from separatrix.envs.chaotic.rossler import rossler
+from separatrix.envs.chaotic.van_der_pol import van_der_pol
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.steppers.ode import OdeDefinition
 from separatrix.envs.steppers.ode_system import OdeState, OdeSystem
@@ -33,8 +46,38 @@ STEP = 0.005
 STATISTICS = ("mean", "standard_deviation", "low", "high", "flow_rms")
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How the attractor of a system is computed.
+
+    Attributes:
+        definition: The system.
+        origin: A point near the attractor.
+        spread: Standard deviation of the places around it that trajectories start from.
+        pace: Factor of all times.
+    """
+
+    definition: OdeDefinition
+    origin: tuple[float, ...]
+    spread: float
+    pace: float = 1.0
+
+
+RECIPES = (
+    Recipe(lorenz, (1.0, 1.0, 25.0), 1.0),
+    Recipe(rossler, (-4.0, 0.0, 0.02), 0.1),
+    Recipe(lorenz96, (8.0,) * 40, 1.0),
+    Recipe(chua, (0.0, 0.0, 0.0), 0.1),
+    Recipe(duffing, (0.5, 0.0, 0.0), 0.5),
+    Recipe(chen, (-10.0, 0.0, 37.0), 1.0, pace=0.4),
+    Recipe(hindmarsh_rose, (-1.0, 0.0, 3.0), 0.5, pace=4.0),
+    Recipe(van_der_pol, (0.0, 0.0), 1.0),
+)
+SHELLS = (henon_heiles,)
+
+
 def compute(
-    definition: OdeDefinition, origin: np.ndarray, spread: float, seed: int = 0
+    definition: OdeDefinition, origin: np.ndarray, spread: float, seed: int = 0, pace: float = 1.0
 ) -> tuple[np.ndarray, dict[str, list[float]]]:
     """Computes an attractor.
 
@@ -43,19 +86,12 @@ def compute(
         origin: A point near it, (state,).
         spread: Standard deviation of the places around it that trajectories start from.
         seed: Seed of these places and of the times at which trajectories are stopped.
+        pace: Factor of all times.
 
     Returns:
         The points, (2048, state) in float64, and the statistics by name.
     """
-    system = OdeSystem(
-        replace(definition, box=(np.array(-np.inf), np.array(np.inf))),
-        {},
-        num_envs=NUM_POINTS,
-        control_interval=SAMPLING_INTERVAL,
-        substeps=round(SAMPLING_INTERVAL / STEP),
-        device=torch.device("cpu"),
-        dtype=torch.float64,
-    )
+    system = free_system(definition, pace)
     generator = np.random.Generator(np.random.Philox(seed))
     noise = generator.standard_normal((NUM_POINTS, len(origin)))
     scatter = round(SCATTER / SAMPLING_INTERVAL)
@@ -75,10 +111,48 @@ def compute(
     for _ in range(SAMPLES):
         state = system.advance(state, control)
         samples.append(state.values)
-    visited = torch.cat(samples)
-    flow = system.vector_field(visited, control.repeat(SAMPLES, 1))
+    return turned(system, points).numpy(), describe(system, torch.cat(samples))
+
+
+def compute_shell(definition: OdeDefinition) -> tuple[np.ndarray, dict[str, list[float]]]:
+    """Draws from the start of a conservative system.
+
+    Returns:
+        The points, (2048, state) in float64, and the statistics by name.
+    """
+    draws = [
+        definition.start.sample(Stream.start(torch.arange(NUM_POINTS), episode))[0]
+        for episode in range(SAMPLES)
+    ]
+    return draws[0].numpy(), describe(free_system(definition), torch.cat(draws))
+
+
+def free_system(definition: OdeDefinition, pace: float = 1.0) -> OdeSystem:
+    """Returns the system with its default parameters, without a safe box, in float64."""
+    return OdeSystem(
+        replace(definition, box=(np.array(-np.inf), np.array(np.inf))),
+        {},
+        num_envs=NUM_POINTS,
+        control_interval=pace * SAMPLING_INTERVAL,
+        substeps=round(SAMPLING_INTERVAL / STEP),
+        device=torch.device("cpu"),
+        dtype=torch.float64,
+    )
+
+
+def turned(system: OdeSystem, values: torch.Tensor) -> torch.Tensor:
+    """Wraps angles to [-pi, pi]."""
+    return system.difference(values, torch.zeros_like(values[:1]))
+
+
+def describe(system: OdeSystem, visited: torch.Tensor) -> dict[str, list[float]]:
+    """Returns the statistics of states, (samples, state) in float64, by name."""
+    definition = system.definition
     if not visited.isfinite().all():
         raise ArithmeticError(f"{definition.name} left its attractor")
+    control = visited.new_zeros((len(visited), len(definition.control_names)))
+    flow = system.vector_field(visited, control)
+    visited = turned(system, visited)
     columns: dict[str, list[float]] = {key: [] for key in STATISTICS}
     first = 0
     for group in definition.states:
@@ -88,25 +162,50 @@ def compute(
         for key, number in zip(STATISTICS, numbers, strict=True):
             columns[key] += [number.item()] * size
         first += size
-    return points.numpy(), columns
+    return columns
 
 
-def main() -> None:
-    """Computes all attractors and writes the data files of the package."""
+def main(names: list[str]) -> None:
+    """Computes attractors and writes the data files of the package.
+
+    Args:
+        names: Systems to compute; none means all.
+
+    Raises:
+        SystemExit: A name is unknown.
+    """
     folder = Path(__file__).parent / "data"
     folder.mkdir(exist_ok=True)
-    found = {}
-    for definition, origin, spread in (
-        (lorenz, np.array([1.0, 1.0, 25.0]), 1.0),
-        (rossler, np.array([-4.0, 0.0, 0.02]), 0.1),
-        (lorenz96, np.full(40, 8.0), 1.0),
-    ):
-        points, statistics = compute(definition, origin, spread)
-        np.savez(folder / f"{definition.name}.npz", points=points.astype(np.float32))
-        found[definition.name] = {"origin": origin.tolist(), "spread": spread, **statistics}
-    content = {"command": "python -m separatrix.envs.chaotic.characterize", "attractors": found}
-    (folder / "attractors.json").write_text(json.dumps(content, indent=1) + "\n")
+    file = folder / "attractors.json"
+    known = [recipe.definition.name for recipe in RECIPES] + [shell.name for shell in SHELLS]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise SystemExit(f"unknown system {unknown[0]!r}; allowed: {', '.join(known)}")
+    found = json.loads(file.read_text())["attractors"] if names else {}
+
+    def keep(name: str, points: np.ndarray, entry: dict[str, object]) -> None:
+        np.savez(folder / f"{name}.npz", points=points.astype(np.float32))
+        found[name] = entry
+
+    for recipe in RECIPES:
+        name = recipe.definition.name
+        if name in (names or known):
+            origin, spread, pace = np.array(recipe.origin), recipe.spread, recipe.pace
+            points, statistics = compute(recipe.definition, origin, spread, pace=pace)
+            settings = {"origin": origin.tolist(), "spread": spread}
+            if pace != 1.0:
+                settings["pace"] = pace
+            keep(name, points, {**settings, **statistics})
+    for shell in SHELLS:
+        if shell.name in (names or known):
+            points, statistics = compute_shell(shell)
+            keep(shell.name, points, {**statistics})
+    content = {
+        "command": "python -m separatrix.envs.chaotic.characterize",
+        "attractors": {name: found[name] for name in known if name in found},
+    }
+    file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

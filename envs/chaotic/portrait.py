@@ -19,7 +19,9 @@ BACKGROUND, CLOUD, TARGET, STATE = "#f7f7f5", "#8fa3b5", "#2a9d4e", "#d1603d"
 
 @dataclass(frozen=True)
 class PhasePortrait:
-    """Draws a state on two of its axes, over points of the attractor, with the target as a ring.
+    """Draws a state on two of its axes, over points of the attractor, with the target in green.
+
+    A target that is a state is a ring, and one that is an orbit a dotted curve.
 
     Attributes:
         horizontal: Index of the state on the horizontal axis.
@@ -38,11 +40,10 @@ class PhasePortrait:
         axes = [self.horizontal, self.vertical]
         image = Image.fromarray(self._cloud(environment))
         canvas = ImageDraw.Draw(image)
-        target = environment.task.equilibrium(environment.system)[0].numpy()
-        for point, colour, radius, fill in (
-            (target, TARGET, 8, None),
-            (values, STATE, 6, STATE),
-        ):
+        targets = environment.task.target_points(environment.system)
+        radius, fill = (8, None) if len(targets) == 1 else (1, TARGET)
+        marks = [(point, TARGET, radius, fill) for point in targets]
+        for point, colour, radius, fill in (*marks, (values, STATE, 6, STATE)):
             x, y = _pixels(point[None, axes], environment, axes)[0]
             box = [x - radius, y - radius, x + radius, y + radius]
             canvas.ellipse(box, outline=colour, fill=fill, width=3)
@@ -85,8 +86,8 @@ class Profile:
         high = attractor.statistic("high").max()
         image = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
         canvas = ImageDraw.Draw(image)
-        target = environment.task.equilibrium(environment.system)[0].numpy()
-        for curve, colour in ((target, TARGET), (values, STATE)):
+        targets = environment.task.target_points(environment.system)
+        for curve, colour in (*((target, TARGET) for target in targets), (values, STATE)):
             height = np.clip(0.9 - 0.8 * (curve - low) / (high - low), -0.1, 1.1) * SIZE
             across = np.linspace(0.05, 0.95, len(curve)) * SIZE
             canvas.line(list(zip(across.tolist(), height.tolist(), strict=True)), colour, width=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from separatrix.envs.core.inputs import (
     RENDER_MODES,
     check_options,
     check_render_mode,
+    check_reset_options,
     random_seed,
     read_actions,
     read_mask,
@@ -69,8 +71,8 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     ) -> None:
         check_render_mode(render_mode)
         check_options(options)
-        if output not in OUTPUTS:
-            raise ValueError(f"output: got {output!r}; allowed: {', '.join(OUTPUTS)}")
+        if not isinstance(output, str) or output not in OUTPUTS:
+            raise ValueError(f"output: got {reprlib.repr(output)}; allowed: {', '.join(OUTPUTS)}")
         self.environment = make_environment(
             environment_id, num_envs, horizon=max_episode_steps, **options
         )
@@ -231,9 +233,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return Stream.start(seeds.to(self.environment.device))
 
     def _reset_rows(self, options: dict[str, Any] | None) -> Int64[Tensor, " rows"] | None:
-        unknown = sorted((options or {}).keys() - {"reset_mask"})
-        if unknown:
-            raise ValueError(f"reset options: got {unknown}; allowed: reset_mask")
+        check_reset_options(options, ("reset_mask",))
         if not options:
             return None
         mask = read_mask(options["reset_mask"], self.num_envs)
@@ -281,4 +281,4 @@ def _mode(mode: AutoresetMode | str) -> AutoresetMode:
         return AutoresetMode(mode)
     except ValueError:
         allowed = ", ".join(member.value for member in AutoresetMode)
-        raise ValueError(f"autoreset_mode: got {mode!r}; allowed: {allowed}") from None
+        raise ValueError(f"autoreset_mode: got {reprlib.repr(mode)}; allowed: {allowed}") from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from torch import Tensor
 
 RENDER_MODES = ("rgb_array",)
 SEED_LIMIT = 2**63
+TORCH_TYPES = "?bBhHiIlLqefd"  # as numpy abbreviates them: extended floats and others lack
 
 
 def check_render_mode(render_mode: str | None) -> None:
     """Raises ValueError if the render mode is unknown."""
-    if render_mode is not None and render_mode not in RENDER_MODES:
-        raise ValueError(f"render_mode: got {render_mode!r}; allowed: None, 'rgb_array'")
+    known = isinstance(render_mode, str) and render_mode in RENDER_MODES
+    if render_mode is not None and not known:
+        got = reprlib.repr(render_mode)
+        raise ValueError(f"render_mode: got {got}; allowed: None, 'rgb_array'")
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -27,6 +31,16 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ValueError("unknown option 'horizon'; allowed: max_episode_steps")
     if "num_envs" in options:
         raise ValueError("unknown option 'num_envs'; allowed: num_envs of gymnasium.make_vec")
+
+
+def check_reset_options(options: Any, allowed: tuple[str, ...] = ()) -> None:
+    """Raises ValueError unless the options of a reset are none, or a mapping of allowed names."""
+    names = "; ".join(allowed) or "None, for this environment has none"
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"reset options: got {reprlib.repr(options)}; allowed: {names}")
+    unknown = [name for name in options or () if name not in allowed]
+    if unknown:
+        raise ValueError(f"reset options: got {reprlib.repr(unknown)}; allowed: {names}")
 
 
 def random_seed() -> int:
@@ -47,16 +61,18 @@ def read_seeds(seed: Any, num_envs: int) -> Int64[Tensor, " batch"]:
     if isinstance(seed, int | np.integer):
         seeds = list(range(int(seed), int(seed) + num_envs))
     else:
-        seeds = list(seed) if np.iterable(seed) else [seed]
+        several = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes)
+        # One too many tells as much as all of them.
+        seeds = list(islice(seed, num_envs + 1)) if several and np.iterable(seed) else [seed]
     for i, value in enumerate(seeds):
         if not isinstance(value, int | np.integer) or not 0 <= value < SEED_LIMIT:
             raise ValueError(
-                f"seed: got {value!r} for environment {i}; allowed: integers from 0 to 2^63 - 1"
+                f"seed: got {reprlib.repr(value)} for environment {i}; "
+                "allowed: integers from 0 to 2^63 - 1"
             )
     if len(seeds) != num_envs:
-        raise ValueError(
-            f"seed: got {len(seeds)} seeds; allowed: one number, or {num_envs} of them"
-        )
+        got = f"{len(seeds)} seeds" if len(seeds) < num_envs else "more seeds"
+        raise ValueError(f"seed: got {got}; allowed: one number, or {num_envs} of them")
     return torch.tensor(seeds, dtype=torch.int64)
 
 
@@ -66,15 +82,16 @@ def read_mask(mask: Any, num_envs: int) -> Bool[Tensor, " batch"]:
     Raises:
         ValueError: The mask is not one boolean for each environment, or all of them are False.
     """
-    if not isinstance(mask, Tensor):
-        array = np.array(mask)
-        mask = torch.from_numpy(array) if array.dtype == np.bool_ else array
-    found = f"{mask.dtype} of shape {tuple(mask.shape)}"
-    if found != f"torch.bool of shape ({num_envs},)" or not mask.any():
-        raise ValueError(
-            f"reset_mask: got {found}; allowed: booleans of shape ({num_envs},), one of them True"
-        )
-    return mask
+    found = mask if isinstance(mask, Tensor) else _as_array(mask)
+    if isinstance(found, np.ndarray) and found.dtype == np.bool_:
+        found = torch.from_numpy(found)
+    if isinstance(found, Tensor) and found.dtype is torch.bool and _holds_values(found):
+        if found.shape == (num_envs,) and found.any():
+            return found
+    raise ValueError(
+        f"reset_mask: got {found.dtype} of shape {tuple(found.shape)}; "
+        f"allowed: booleans of shape ({num_envs},), one of them True"
+    )
 
 
 def read_actions(
@@ -105,11 +122,24 @@ def read_numbers(name: str, value: Any) -> Tensor:
     """
     found = value
     if not isinstance(value, Tensor):
-        try:
-            array = np.array(value)  # a copy: torch takes neither read-only nor reversed arrays
-        except ValueError:  # lists of different lengths
-            array = np.array(None)
-        found = torch.from_numpy(array) if array.dtype.kind in "biuf" else None
-    if found is None or found.is_complex():
+        array = _as_array(value)
+        real = array.dtype.kind in "biuf"
+        if real and not (array.dtype.isnative and array.dtype.char in TORCH_TYPES):
+            array = array.astype(np.float64)
+        found = torch.from_numpy(array) if real else None
+    if found is None or found.is_complex() or not _holds_values(found):
         raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: real numbers")
     return found.detach()
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """A new array: torch takes neither read-only nor reversed ones; of objects if it is none."""
+    try:
+        return np.array(value)
+    except Exception:  # lists of different lengths, or whatever the `__array__` of an object raises
+        return np.array(None)
+
+
+def _holds_values(tensor: Tensor) -> bool:
+    """Whether a tensor is neither sparse, nor quantized, nor without values ("meta")."""
+    return tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import gymnasium
 
 if TYPE_CHECKING:
     from separatrix.envs.core.environment import Environment
+    from separatrix.envs.core.wrappers import Wrapper
 
 NAMESPACE = "separatrix"
 
@@ -96,7 +98,7 @@ def find(environment_id: str) -> Registration:
     Raises:
         ValueError: The id is unknown.
     """
-    full = environment_id if "/" in environment_id else f"{NAMESPACE}/{environment_id}"
+    full = environment_id if "/" in str(environment_id) else f"{NAMESPACE}/{environment_id}"
     if full not in REGISTRY:
         raise ValueError(f"unknown environment {environment_id!r}; {suggest(full, REGISTRY)}")
     return REGISTRY[full]
@@ -110,6 +112,7 @@ def make_environment(
     dtype: Any = "float32",
     backend: str = "auto",
     horizon: int | None = None,
+    wrap: Iterable[Wrapper | Mapping[str, Any]] = (),
     **options: Any,
 ) -> Environment:
     """Makes the pure environment of an id.
@@ -121,6 +124,7 @@ def make_environment(
         dtype: "float32" or "float64".
         backend: "auto", or a backend of the environment's stepper.
         horizon: Steps of an episode; None for the registered number.
+        wrap: Wrappers of `separatrix.envs.core.wrappers`, applied in order.
         options: Parameters of the system (a number, or one for each environment) and options of
             the task; `separatrix list` shows them.
 
@@ -130,13 +134,15 @@ def make_environment(
     entry = find(environment_id)
     for name in options:
         if name not in entry.options:
-            raise ValueError(
-                f"unknown option {name!r} of {entry.id}; {suggest(name, entry.options)}"
-            )
+            hint = suggest(name, [*entry.options, "wrap"])
+            raise ValueError(f"unknown option {name!r} of {entry.id}; {hint}")
     check_count("num_envs", num_envs)
     if horizon is not None:
         check_count("max_episode_steps", horizon)
-    return entry.build(
+    from separatrix.envs.core.wrappers import read_wrappers
+
+    wrappers = read_wrappers(wrap)
+    environment = entry.build(
         num_envs=num_envs,
         device=_device(device),
         dtype=_dtype(dtype),
@@ -144,12 +150,16 @@ def make_environment(
         horizon=entry.horizon if horizon is None else horizon,
         options=options,
     )
+    for wrapper in wrappers:
+        environment = wrapper.wrap(environment)
+    return environment
 
 
 def check_count(name: str, value: Any) -> None:
-    """Raises ValueError if a value is not a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: got {value!r}; allowed: an integer >= 1")
+    """Raises ValueError if a value is not a positive integer of 31 bits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        got = reprlib.repr(value)
+        raise ValueError(f"{name}: got {got}; allowed: an integer >= 1 and < 2^31")
 
 
 def _device(device: Any) -> Any:
@@ -159,11 +169,13 @@ def _device(device: Any) -> Any:
         chosen = torch.device(device)
         available = chosen.type in ("cpu", "cuda")
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, TypeError):
+    except (RuntimeError, AssertionError, TypeError, ValueError, OverflowError):
         available = False
     if not available:
         allowed = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ValueError(f"device {device!r} is not available; allowed here: {', '.join(allowed)}")
+        raise ValueError(
+            f"device {reprlib.repr(device)} is not available; allowed here: {', '.join(allowed)}"
+        )
     return chosen
 
 
@@ -171,6 +183,6 @@ def _dtype(dtype: Any) -> Any:
     import torch
 
     for name, chosen in (("float32", torch.float32), ("float64", torch.float64)):
-        if dtype is chosen or dtype == name:
+        if dtype is chosen or (isinstance(dtype, str) and dtype == name):
             return chosen
-    raise ValueError(f"dtype: got {dtype!r}; allowed: float32, float64")
+    raise ValueError(f"dtype: got {reprlib.repr(dtype)}; allowed: float32, float64")

@@ -13,6 +13,7 @@ from separatrix.envs.core.inputs import (
     RENDER_MODES,
     check_options,
     check_render_mode,
+    check_reset_options,
     random_seed,
     read_actions,
     read_seeds,
@@ -74,14 +75,13 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         Raises:
             ValueError: The seed is not a number from 0 to 2^63 - 1, or an option was given.
         """
-        if options:
-            raise ValueError(f"reset options: got {sorted(options)}; this environment has none")
+        check_reset_options(options)
         if seed is None and self.state is not None:
             stream = self.state.stream.next_episode()
         else:
             seeds = read_seeds(random_seed() if seed is None else seed, 1)
             stream = Stream.start(seeds.to(self.environment.device))
-        super().reset(seed=None if seed is None else int(seed))
+        super().reset(seed=None if seed is None else int(stream.seed[0]))
         with torch.no_grad():
             self.state, observation = self.environment.restart(stream)
         return observation[0].cpu().numpy(), {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from jaxtyping import Int64
 from torch import Tensor
@@ -26,6 +26,11 @@ class State:
 
     stream: Stream
     interval: Int64[Tensor, " batch"]
+
+    @property
+    def unwrapped(self) -> Self:
+        """The state inside all wrappers; itself, as it has none."""
+        return self
 
 
 def map_tensors(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:

@@ -8,7 +8,7 @@ alone, in a batch of thousands and at any place in the batch:
     counter = (block, draw, episode, purpose)
 
 where ``block`` numbers the four-word blocks within one draw, ``draw`` the draws of this episode
-and ``purpose`` what the numbers are for (`INITIAL_STATE`, `PROCESS_NOISE`). A draw of n values
+and ``purpose`` what the numbers are for (`INITIAL_STATE`, `PROCESS_NOISE`, ...). A draw of n values
 takes n / 4 blocks, rounded up. Draws and episodes repeat after 2^32 of them.
 
 Uniform numbers and integers are the same bits on every device. Normal numbers are computed in
@@ -28,6 +28,8 @@ from separatrix.envs.core.philox import WORD_MASK, philox_torch
 
 INITIAL_STATE = 0
 PROCESS_NOISE = 1
+OBSERVATION_NOISE = 2**16
+"""Noise of a measurement; noise upon noise takes the purposes that follow."""
 
 
 @dataclass(frozen=True)

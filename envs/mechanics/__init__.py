@@ -1,5 +1,5 @@
 """Mechanical systems: carts, pendulums, bodies. Importing the package registers them."""
 
-from separatrix.envs.mechanics import cart_pole
+from separatrix.envs.mechanics import cart_pole, damped_pendulum, double_pendulum
 
-__all__ = ["cart_pole"]
+__all__ = ["cart_pole", "damped_pendulum", "double_pendulum"]

@@ -246,10 +246,10 @@ class SwingUp(ComponentTask):
         return np.array((position, 1.0, 1.0, velocity, angular_velocity)) / OBSERVATION_SCALE
 
     def equilibrium(self, system: OdeSystem) -> Tensor:
-        """Returns the pole upright and at rest at the middle of the rail, zeros (1, 4)."""
+        """Returns the pole upright, at rest at the middle of the rail: zeros (1 or num_envs, 4)."""
         import torch
 
-        return torch.zeros((1, 4), dtype=torch.float64)
+        return torch.zeros((1 if system.shared else system.num_envs, 4), dtype=torch.float64)
 
     def control(self, action: Components, parameters: Parameters) -> Components:
         """Returns the action: it is the motor signal."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
 from separatrix.envs.steppers.functions import Expression
 
@@ -50,9 +51,27 @@ class ComponentTask(ABC):
     def observation_bound(self, system: OdeSystem) -> np.ndarray:
         """Returns the largest magnitude of each observation within the safe box."""
 
-    @abstractmethod
     def equilibrium(self, system: OdeSystem) -> Tensor:
-        """Returns the state that is to be held under zero control, (1 or num_envs, state)."""
+        """Returns the state that is to be held under zero control.
+
+        Returns:
+            float64 of shape (1 or num_envs, state).
+
+        Raises:
+            ValueError: The task has none; there is nothing to linearize at.
+        """
+        raise ValueError(
+            f"task {type(self).__name__} of {system.definition.name} has no equilibrium; LQR and "
+            "linearize need a task that holds a state at rest"
+        )
+
+    def target_points(self, system: OdeSystem) -> Float[np.ndarray, "points state"]:
+        """Returns states that outline the target of the first environment, for drawing.
+
+        One point is a state to hold, more are a curve; no point means that there is none to draw.
+        By default it is the equilibrium.
+        """
+        return self.equilibrium(system)[:1].double().cpu().numpy()
 
     @abstractmethod
     def control(self, action: Components, parameters: Parameters) -> Components:

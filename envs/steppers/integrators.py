@@ -11,6 +11,7 @@ Solving Ordinary Differential Equations I, sec. II.1; Tsit5 from Ch. Tsitouras, 
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 
@@ -77,6 +78,8 @@ def tableau(name: str) -> Tableau:
     Raises:
         ValueError: The name is unknown.
     """
-    if name not in INTEGRATORS:
-        raise ValueError(f"unknown integrator {name!r}; allowed: {', '.join(INTEGRATORS)}")
+    if not isinstance(name, str) or name not in INTEGRATORS:
+        raise ValueError(
+            f"unknown integrator {reprlib.repr(name)}; allowed: {', '.join(INTEGRATORS)}"
+        )
     return INTEGRATORS[name]

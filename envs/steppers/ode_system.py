@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
@@ -29,7 +30,7 @@ from separatrix.envs.steppers.torch_backend import (
     torch_function,
 )
 
-BACKENDS = ("auto", "numba", "torch")
+BACKENDS = ("auto", "numba", "triton", "torch")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 traced = cache(trace)
@@ -47,28 +48,50 @@ class OdeState(State):
 
 
 def choose_backend(backend: str, device: torch.device) -> str:
-    """Decides what `auto` means on a device.
+    """Decides what `auto` means on a device: a fused kernel, where there is one.
 
     Raises:
         ValueError: The backend is unknown, or does not run on the device.
+        ImportError: The backend needs a package that is not installed.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; allowed: {', '.join(BACKENDS)}")
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        raise ValueError(f"unknown backend {reprlib.repr(backend)}; allowed: {', '.join(BACKENDS)}")
+    has_triton = find_spec("triton") is not None
+    if backend == "auto":
+        fused = {"cpu": "numba", "cuda": "triton" if has_triton else "torch"}
+        return fused.get(device.type, "torch")
     if backend == "numba" and device.type != "cpu":
         raise ValueError(f"backend 'numba' runs on device 'cpu', got {str(device)!r}")
-    if backend == "auto":
-        return "numba" if device.type == "cpu" else "torch"
+    if backend == "triton":
+        if not has_triton:
+            raise ImportError("backend 'triton' needs the package triton: pip install triton")
+        from triton import knobs
+
+        if device.type != "cuda" and not (device.type == "cpu" and knobs.runtime.interpret):
+            raise ValueError(
+                f"backend 'triton' runs on device 'cuda', got {str(device)!r}; allowed on 'cpu' "
+                "only in Triton's interpreter: start Python with TRITON_INTERPRET=1"
+            )
     return backend
 
 
 def make_stepper(
-    program: Program, scheme: str, interval: Interval, backend: str, dtype: torch.dtype
+    program: Program,
+    scheme: str,
+    interval: Interval,
+    backend: str,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Any:
-    """Returns the stepper of a program on a backend, "torch" or "numba"."""
+    """Returns the stepper of a program on a backend, "torch", "numba" or "triton"."""
     if backend == "numba":
         from separatrix.envs.steppers.numba_backend import NumbaStepper
 
         return NumbaStepper(program, tableau(scheme), interval, dtype)
+    if backend == "triton":
+        from separatrix.envs.steppers.triton_backend import TritonStepper
+
+        return TritonStepper(program, tableau(scheme), interval, dtype, device)
     return TorchStepper(program, tableau(scheme), interval)
 
 
@@ -106,7 +129,7 @@ class OdeSystem(System):
         integrator: Name of the scheme.
         device: Where the tensors live.
         dtype: torch.float32 or torch.float64.
-        backend: "auto", "numba" or "torch".
+        backend: "auto", "numba", "triton" or "torch".
 
     Raises:
         ValueError: An argument is not allowed; the message says what is.
@@ -150,7 +173,9 @@ class OdeSystem(System):
     def _stepper(self) -> Any:
         """Steps without a task: the control is taken as it is and the state is not guarded."""
         program = traced(self.definition)
-        return make_stepper(program, self.integrator, self.interval, self.backend, self.dtype)
+        return make_stepper(
+            program, self.integrator, self.interval, self.backend, self.dtype, self.device
+        )
 
     @cached_property
     def _parameter_rows(self) -> Float[Tensor, "parameter rows"]:

@@ -29,7 +29,12 @@ class Printer:
 
     Args:
         literal: Writes a float as source.
+
+    Attributes:
+        longest_product: Whole powers up to this one are written as products.
     """
+
+    longest_product = 8
 
     def __init__(self, literal: Callable[[float], str] = repr) -> None:
         self.literal = literal
@@ -77,6 +82,14 @@ class Printer:
             "+ - * / **, comparisons, and the functions of separatrix.envs.steppers.functions"
         )
 
+    def quotient(self, numerator: str, denominator: str) -> str:
+        """Writes a division of one source, a product at most, by another."""
+        return f"{numerator} / ({denominator})"
+
+    def power(self, base: str, exponent: str) -> str:
+        """Writes a power that is no product."""
+        return f"{base} ** {exponent}"
+
     @staticmethod
     def _nested(name: str, arguments: Sequence[str]) -> str:
         result = arguments[0]
@@ -115,7 +128,7 @@ class Printer:
             numerator.insert(0, self.literal(abs(float(coefficient))))
         source = " * ".join(numerator)
         if denominator:
-            source += f" / ({' * '.join(denominator)})"
+            source = self.quotient(source, " * ".join(denominator))
         return f"(-({source}))" if coefficient < 0 else f"({source})"
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr, names: Names) -> str:
@@ -125,10 +138,11 @@ class Printer:
         if exponent == sympy.Rational(1, 2):
             return f"sqrt({printed})"
         if exponent.is_number and exponent.is_negative:
-            return f"({self.literal(1.0)} / {self._power(base, -exponent, names)})"
-        if exponent.is_Integer and exponent <= 8:
+            inverse = self._power(base, -exponent, names)
+            return f"({self.quotient(self.literal(1.0), inverse)})"
+        if exponent.is_Integer and exponent <= self.longest_product:
             return f"({' * '.join([printed] * int(exponent))})"
-        return f"({printed} ** {self(exponent, names)})"
+        return f"({self.power(printed, self(exponent, names))})"
 
 
 class Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ def register_ode(
     """Registers a system with its tasks under one id.
 
     The options of the id are the parameters of the system, the fields of its tasks, `task`,
-    `control_interval`, `substeps` and `integrator`.
+    `control_interval`, `substeps` and `integrator`. Tasks may share a field, each with a default
+    of its own.
 
     Args:
         name: Name with version, such as "Lorenz-v0".
@@ -52,7 +54,10 @@ def register_ode(
         "integrator": integrator,
     }
     task_options = {
-        field.name: getattr(task, field.name) for task in tasks.values() for field in fields(task)
+        # An option of several tasks shows its value in the first of them.
+        field.name: getattr(task, field.name)
+        for task in reversed(list(tasks.values()))
+        for field in fields(task)
     }
 
     def build(
@@ -62,8 +67,9 @@ def register_ode(
         from separatrix.envs.steppers.ode_system import OdeSystem
 
         chosen = settings | {k: v for k, v in options.items() if k in settings}
-        if chosen["task"] not in tuple(tasks):  # of a tuple, for what is asked may be unhashable
-            raise ValueError(f"unknown task {chosen['task']!r}; {suggest(chosen['task'], tasks)}")
+        if not isinstance(chosen["task"], str) or chosen["task"] not in tasks:
+            got = reprlib.repr(chosen["task"])
+            raise ValueError(f"unknown task {got}; {suggest(chosen['task'], tasks)}")
         task: ComponentTask = tasks[chosen["task"]]
         own = {field.name for field in fields(task)}  # type: ignore[arg-type]
         foreign = sorted((options.keys() & task_options.keys()) - own)

@@ -23,14 +23,28 @@ OTHER_VALUES: dict[Any, Any] = {
     "radius": 40.0,
     ("separatrix/Lorenz-v0", "near"): (-8.5, -8.5, 27.0),
     ("separatrix/Rossler-v0", "near"): (5.7, -28.0, 28.0),
+    ("separatrix/Chua-v0", "near"): (-1.5, 0.0, 1.5),
+    ("separatrix/Chen-v0", "near"): (-8.0, -8.0, 21.0),
+    ("separatrix/Duffing-v0", "near"): (-0.55, -0.57, 0.29, 0.0, 0.29, 0.57),
+    ("separatrix/HenonHeiles-v0", "near"): (0.0, 1.0, 0.0, 0.0),
+    ("separatrix/HenonHeiles-v0", "task"): "energy",
+    ("separatrix/DoublePendulum-v0", "task"): "energy",
+    ("separatrix/DoublePendulum-v0", "elbow_torque"): 5.0,  # 0 by default
 }
 # A single task, and a system with a single fixed point, leave nothing to choose.
-NO_CHOICE = {"task", ("separatrix/Lorenz96-v0", "near")}
+SINGLE_POINT = ("Lorenz96-v0", "HindmarshRose-v0", "VanDerPol-v0")
+NO_CHOICE = {(f"separatrix/{name}", "near") for name in SINGLE_POINT} | {
+    (environment_id, "task")
+    for environment_id in IDS
+    if (environment_id, "task") not in OTHER_VALUES
+}
+# The option of a task other than the default one.
+TASK_OF = {"target_energy": "energy"}
 OPTIONS = [
     (entry.id, name)
     for entry in REGISTRY.values()
     for name in entry.options
-    if not {name, (entry.id, name)} & NO_CHOICE
+    if (entry.id, name) not in NO_CHOICE
 ]
 
 
@@ -120,11 +134,13 @@ def test_option_reaches_the_environment(environment_id: str, name: str) -> None:
     value = OTHER_VALUES.get((environment_id, name), OTHER_VALUES.get(name, number))
     steps = 100 if name == "rail" else 20  # the stop is far
     backend = "torch" if name == "integrator" else "auto"  # nothing to compile
+    task: dict[str, Any] = {"task": TASK_OF[name]} if name in TASK_OF else {}
     usual, same, other = (
-        push(environment_id, steps, backend=backend, **options)
+        push(environment_id, steps, backend=backend, **task, **options)
         for options in ({}, {name: default}, {name: value})
     )
-    assert torch.equal(same, usual) and not torch.equal(other, usual)
+    assert torch.equal(same, usual)
+    assert other.shape != usual.shape or not torch.equal(other, usual)
 
 
 @pytest.mark.parametrize("environment_id", IDS)

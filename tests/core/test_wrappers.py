@@ -113,10 +113,12 @@ def test_our_torch_output_converts_to_numpy() -> None:
     assert isinstance(observation, np.ndarray) and infos["episode"]["l"].tolist() == [6, 6, 6]
 
 
-def test_video_frames(tmp_path: Path) -> None:
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_video_frames(output: str, tmp_path: Path) -> None:
     """In the mode that has an episode's last frame; of another, the wrapper warns."""
     pytest.importorskip("moviepy")  # gymnasium[other]
-    envs = RecordVideo(make(NEXT_STEP, render_mode="rgb_array"), str(tmp_path / "videos"))
+    made = make(NEXT_STEP, render_mode="rgb_array", output=output)
+    envs = RecordVideo(made, str(tmp_path / "videos"))
     envs.reset(seed=0)
     for _ in range(3):
         envs.step(envs.action_space.sample())

@@ -24,6 +24,8 @@ from separatrix.envs.steppers.ode_system import OdeSystem
 SITES = 40
 SEED = 12
 
+Gate = Callable[..., None]
+
 
 def environment(name: str, num_envs: int = 1, **options: Any) -> Any:
     options = {"dtype": "float64", "backend": "torch", **options}
@@ -61,12 +63,22 @@ POINTS: dict[str, Callable[..., list[float]]] = {
 
 
 @pytest.mark.parametrize("name", POINTS)
-def test_fixed_points_in_closed_form(name: str) -> None:
+def test_fixed_points_in_closed_form(name: str, gate: Gate) -> None:
     found = environment(name)
     expected = torch.tensor([POINTS[name]()], dtype=torch.float64)
     assert resting(found.system, expected).abs().max() < 1e-12 * max(1.0, float(expected.max()))
     point = found.task.equilibrium(found.system)
     torch.testing.assert_close(point, expected, rtol=1e-12, atol=1e-12)
+    for i in (0,) if name == "Lorenz96-v0" else range(3):
+        component, reference = found.system.definition.state_names[i], float(expected[0, i])
+        gate(
+            name,
+            f"fixed point, {component}",
+            point[0, i],
+            reference,
+            tolerance=1e-12 * (1 + abs(reference)),
+            source="closed form",
+        )
 
 
 @pytest.mark.parametrize("name", POINTS)
@@ -94,24 +106,37 @@ def growth_rates(name: str) -> np.ndarray:
     return values[np.lexsort((-values.imag, -values.real.round(9)))]
 
 
-def test_linear_growth_at_c_plus() -> None:
+def compare_growth_rates(name: str, roots: np.ndarray, source: str, gate: Gate) -> None:
+    """Compares all growth rates, and records the fastest and the slowest."""
+    found, roots = np.sort(growth_rates(name)), np.sort(roots)
+    np.testing.assert_allclose(found, roots, rtol=1e-10)
+    for quantity, ours, reference in (
+        ("fastest growth rate at the fixed point", found[-1].real, roots[-1].real),
+        ("angular frequency of this growth", found[-1].imag, roots[-1].imag),
+        ("fastest decay rate at the fixed point", found[0].real, roots[0].real),
+    ):
+        gate(name, quantity, ours, reference, tolerance=1e-10 * abs(reference), source=source)
+
+
+def test_linear_growth_at_c_plus(gate: Gate) -> None:
     """The characteristic polynomial of Lorenz (1963), eq. 29 and 30, with sigma, rho, beta."""
+    source = "roots of the characteristic polynomial, Lorenz (1963), eqs. 29-30"
     roots = np.roots([1, 10 + 8 / 3 + 1, 8 / 3 * 38, 2 * 8 / 3 * 10 * 27])
-    np.testing.assert_allclose(np.sort(growth_rates("Lorenz-v0")), np.sort(roots), rtol=1e-10)
+    compare_growth_rates("Lorenz-v0", roots, source, gate)
     np.testing.assert_allclose(roots.real.max(), 0.094, atol=5e-4)  # as the documentation says
     np.testing.assert_allclose(roots.imag.max(), 10.19, atol=5e-3)
     np.testing.assert_allclose(roots.real.min(), -13.85, atol=5e-3)
 
 
-def test_linear_growth_of_rossler() -> None:
+def test_linear_growth_of_rossler(gate: Gate) -> None:
     x, _, z = rossler_point()
     roots = np.roots([1, -(0.2 + x - 5.7), 0.2 * (x - 5.7) + 1 + z, -(x - 5.7) - 0.2 * z])
-    np.testing.assert_allclose(np.sort(growth_rates("Rossler-v0")), np.sort(roots), rtol=1e-10)
+    compare_growth_rates("Rossler-v0", roots, "roots of the characteristic polynomial", gate)
     np.testing.assert_allclose(np.sort(roots)[-1], 0.097 + 0.995j, atol=5e-4)
     np.testing.assert_allclose(np.sort(roots)[0], -5.69, atol=5e-3)
 
 
-def test_linear_growth_of_the_uniform_state() -> None:
+def test_linear_growth_of_the_uniform_state(gate: Gate) -> None:
     """Waves exp(i k theta) grow at F (exp(i theta) - exp(-2 i theta)) - 1 (Lorenz, Emanuel)."""
     angle = 2 * np.pi * np.arange(SITES) / SITES
     waves = 8 * (np.exp(1j * angle) - np.exp(-2j * angle)) - 1
@@ -119,7 +144,12 @@ def test_linear_growth_of_the_uniform_state() -> None:
     distance = np.abs(found[:, None] - waves[None])
     assert distance.min(0).max() < 1e-9
     assert distance.min(1).max() < 1e-9
-    assert (found.real > 0).sum() == 24  # as the documentation says
+    source = "waves on the uniform state, Lorenz and Emanuel (1998)"
+    for quantity, ours, reference, tolerance in (
+        ("fastest growth rate of the uniform state", found.real.max(), waves.real.max(), 1e-9),
+        ("unstable modes of the uniform state", (found.real > 0).sum(), 24, 0),
+    ):
+        gate("Lorenz96-v0", quantity, ours, reference, tolerance=tolerance, source=source)
     assert found.real.max() == pytest.approx(7.9, abs=0.05)
 
 
@@ -127,7 +157,7 @@ def test_linear_growth_of_the_uniform_state() -> None:
 
 
 @pytest.mark.parametrize("name", ["Lorenz-v0", "Lorenz96-v0"])
-def test_quadratic_terms_conserve_energy(name: str) -> None:
+def test_quadratic_terms_conserve_energy(name: str, gate: Gate) -> None:
     """The sum of x_i x_i' vanishes for the terms that are left of f(x) + f(-x) - 2 f(0)."""
     system = environment(name).system
     points = torch.from_numpy(system.definition.start.points().astype(np.float64))
@@ -136,16 +166,32 @@ def test_quadratic_terms_conserve_energy(name: str) -> None:
     power = (points * quadratic).sum(1)
     size = (points * quadratic).abs().sum(1)
     assert size.median() > 100.0
-    assert power.abs().max() < 1e-14 * size.max()
+    gate(
+        name,
+        "power of the quadratic terms, over their size",
+        power.abs().max() / size.max(),
+        0.0,
+        tolerance=1e-14,
+        source="they conserve the sum of squares",
+    )
 
 
-def test_lorenz_contracts_volumes_evenly() -> None:
+def test_lorenz_contracts_volumes_evenly(gate: Gate) -> None:
     """The divergence of the flow is -(sigma + beta + 1) everywhere."""
+    divergence = -(10 + 8 / 3 + 1)
     system = environment("Lorenz-v0").system
     points = torch.from_numpy(lorenz.start.points().astype(np.float64))  # type: ignore[attr-defined]
     jacobian, _ = system.jacobian(points, torch.zeros((len(points), 1), dtype=torch.float64))
     trace = jacobian.diagonal(dim1=1, dim2=2).sum(1)
-    torch.testing.assert_close(trace, torch.full_like(trace, -(10 + 8 / 3 + 1)))
+    farthest = trace[(trace - divergence).abs().argmax()]
+    gate(
+        "Lorenz-v0",
+        "divergence of the flow, farthest from the reference",
+        farthest,
+        divergence,
+        tolerance=1e-6,
+        source="-(sigma + beta + 1)",
+    )
 
 
 # --- attractors ---------------------------------------------------------------------------------
@@ -201,11 +247,20 @@ def test_shipped_points_are_on_the_attractor(definition: OdeDefinition) -> None:
     np.testing.assert_allclose(box_high - box_low, attractor.margin * (high - low))
 
 
-def test_means_of_rossler_obey_its_equations() -> None:
+def test_means_of_rossler_obey_its_equations(gate: Gate) -> None:
     """The mean of each derivative over an attractor is zero: <y> = -<z> and <x> = -a <y>."""
     x, y, z = Attractor("rossler").statistic("mean")
-    assert y == pytest.approx(-z, rel=2e-3)
-    assert x == pytest.approx(-0.2 * y, rel=5e-3)
+    for quantity, ours, reference, tolerance, source in (
+        ("mean of y on the attractor", y, -z, 2e-3 * abs(z), "mean of x' is zero: <y> = -<z>"),
+        (
+            "mean of x on the attractor",
+            x,
+            -0.2 * y,
+            5e-3 * abs(0.2 * y),
+            "mean of y' is zero: <x> = -a <y>",
+        ),
+    ):
+        gate("Rossler-v0", quantity, ours, reference, tolerance=tolerance, source=source)
 
 
 # --- no allowed control leaves the safe box -----------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,8 @@ SYSTEMS = [
     if "integrator" in entry.options and name != "separatrix/Lorenz96-v0"
 ]
 STEPS = 20
-backends = pytest.mark.parametrize("backend", ["torch", "numba"])
+KERNEL = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else "numba"
+backends = pytest.mark.parametrize("backend", ["torch", KERNEL])
 
 Step = Callable[[Tensor, Tensor, Tensor], StepResult]
 
@@ -108,7 +110,7 @@ def test_gradient_of_the_return_equals_central_differences(name: str, backend: s
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_asking_for_a_gradient_changes_no_number(name: str) -> None:
-    environment, values, actions, parameters = start(name, "numba")
+    environment, values, actions, parameters = start(name, KERNEL)
     plain, tracked = values, values
     for action in actions:
         without = environment._stepper(plain, action, parameters)
@@ -127,7 +129,7 @@ def test_asking_for_a_gradient_changes_no_number(name: str) -> None:
 def test_gradients_of_both_backends_agree(name: str) -> None:
     """Of all four differentiable outputs of a step, and of the observation of a state."""
     found = []
-    for backend in ("torch", "numba"):
+    for backend in ("torch", KERNEL):
         environment, *inputs = start(name, backend)
         values, actions, parameters = (tensor.clone().requires_grad_() for tensor in inputs)
         result = environment._stepper(values, actions[0], parameters)
@@ -135,8 +137,8 @@ def test_gradients_of_both_backends_agree(name: str) -> None:
         outputs = (*result[:4], seen)
         weighted = sum((output * (1 + output.detach())).sum() for output in outputs)
         found.append(torch.autograd.grad(weighted, (values, actions, parameters)))
-    for torch_gradient, numba_gradient in zip(*found, strict=True):
-        torch.testing.assert_close(numba_gradient, torch_gradient, rtol=1e-11, atol=1e-11)
+    for torch_gradient, kernel_gradient in zip(*found, strict=True):
+        torch.testing.assert_close(kernel_gradient, torch_gradient, rtol=1e-11, atol=1e-11)
 
 
 @backends

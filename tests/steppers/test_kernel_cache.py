@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from separatrix.envs.steppers import numba_backend
+from separatrix.envs.steppers import kernel_cache
 
 # Takes one step with the Rossler system and tells what numba had to compile for it.
 PROGRAM = """
@@ -19,7 +19,7 @@ import json
 from numba.core import event
 import torch
 from separatrix.envs.core.registration import make_environment
-from separatrix.envs.steppers import numba_backend
+from separatrix.envs.steppers import kernel_cache
 
 environment = make_environment("Rossler-v0", 3, backend="torch", dtype="float64")
 state, _ = environment.reset(0)
@@ -125,6 +125,6 @@ def test_place_of_the_cache(
     for name, value in variables.items():
         monkeypatch.setenv(name, value.format(tmp_path))
     # The undecorated function, as the decorated one remembers its first answer.
-    found = numba_backend.cache_directory.__wrapped__()
+    found = kernel_cache.cache_directory.__wrapped__()
     assert found == tmp_path / expected
     assert found.is_dir()

@@ -1,8 +1,12 @@
-"""Every operation of `functions`: the same values and derivatives on torch, numba and numpy."""
+"""Every operation of `functions`: the same values and derivatives on torch, numpy and the kernels.
+
+The kernels are numba's, or with TRITON_INTERPRET=1 those of Triton.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,11 +17,12 @@ import torch
 from torch import Tensor
 
 from separatrix.envs.steppers import functions
-from separatrix.envs.steppers.integrators import tableau
-from separatrix.envs.steppers.numba_backend import NumbaStepper
+from separatrix.envs.steppers.fused import FusedStepper
+from separatrix.envs.steppers.ode_system import make_stepper
 from separatrix.envs.steppers.symbolic import Program, jacobian, symbols
 from separatrix.envs.steppers.torch_backend import Interval, torch_function
 
+KERNEL = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else "numba"
 X, Y = symbols("x", ["a", "b"])
 
 # Both signs, zero, ties and values beyond one; pairs of equal and of unequal numbers.
@@ -163,19 +168,19 @@ def test_operation_on_torch(name: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(gradient[0], slope, rtol=tolerance, atol=tolerance)
 
 
-def observer(expressions: Sequence[Any], dtype: torch.dtype) -> NumbaStepper:
+def observer(expressions: Sequence[Any], dtype: torch.dtype) -> FusedStepper:
     """A stepper whose observations are expressions of a state that stands still."""
     after = symbols("y", ["a", "b"])
     observation = [e.xreplace(dict(zip((X, Y), after, strict=True))) for e in expressions]
     still = (sympy.S.Zero, sympy.S.Zero)
     program = Program((X, Y), (), after, (), (), (), still, tuple(observation))
     interval = Interval(1.0, 1, np.full(2, -np.inf), np.full(2, np.inf))
-    return NumbaStepper(program, tableau("euler"), interval, dtype)
+    return make_stepper(program, "euler", interval, KERNEL, dtype, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["float32", "float64"])
 def observed(request: pytest.FixtureRequest) -> dict[str, Tensor]:
-    """The values of all operations from one numba kernel, so that it is compiled once."""
+    """The values of all operations from one kernel, so that it is compiled once."""
     stepper = observer([expression for expression, *_ in OPERATIONS.values()], request.param)
     values = torch.tensor(np.stack([A, B], 1), dtype=request.param)
     seen = stepper.observe(values, values.new_zeros((0, 1)))
@@ -183,7 +188,7 @@ def observed(request: pytest.FixtureRequest) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_operation_on_numba(name: str, observed: dict[str, Tensor]) -> None:
+def test_operation_in_kernel(name: str, observed: dict[str, Tensor]) -> None:
     found = observed[name]
     epsilon = torch.finfo(found.dtype).eps
     expected = torch.from_numpy(OPERATIONS[name][1](A, B)).to(found.dtype)

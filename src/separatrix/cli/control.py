@@ -3,9 +3,11 @@
 from typing import Annotated, Any, Literal
 
 import tyro
+import yaml
 from rich.console import Console
 
 import separatrix  # noqa: F401  (registers the environments)
+from separatrix.agents.common.strict_yaml import load_strictly
 from separatrix.cli.errors import reported
 from separatrix.cli.evaluate import episode_seeds
 from separatrix.cli.options import parse_options
@@ -29,6 +31,7 @@ def control(
     controllers: Annotated[tuple[Name, ...], tyro.conf.Positional],
     environment: str,
     option: tuple[str, ...] = (),
+    wrap: tuple[str, ...] = (),
     episodes: int = 128,
     seed: int = 0,
     device: str = "cpu",
@@ -39,21 +42,23 @@ def control(
         controllers: Controllers to compare.
         environment: Id of the environment, such as Lorenz-v0.
         option: Parameters of the system and options of the task, as key=value.
+        wrap: Wrappers in order, as in an experiment: "{kind: action_delay, steps: 2}".
         episodes: Episodes, run as one batch.
         seed: Seed of the episodes, and of the random controller.
         device: Device of the environment.
     """
     seeds = episode_seeds(seed, episodes)
-    with reported(ValueError):
+    with reported(ValueError, yaml.YAMLError):
         id = find(environment).id
         options: dict[str, Any] = dict(parse_options(option))
-        made = make_environment(id, episodes, device=device, **options)
+        wrappers = [load_strictly(text) for text in wrap]
+        made = make_environment(id, episodes, device=device, wrap=wrappers, **options)
     with reported(ValueError, TypeError):
         acting: dict[str, Controller] = {
             name: make_controller(name, made, seed) for name in controllers
         }
     evaluations = {name: evaluate(made, each, seeds) for name, each in acting.items()}
-    title = " ".join([id, *option]) + f", {episodes} episodes"
+    title = " ".join([id, *option, *wrap]) + f", {episodes} episodes"
     Console().print(evaluation_table(evaluations, title))
     return 0
 

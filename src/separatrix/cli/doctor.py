@@ -13,7 +13,8 @@ from rich.table import Table
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.common.provenance import versions
 from separatrix.envs.core.registration import REGISTRY, make_environment
-from separatrix.envs.steppers.numba_backend import cache_directory
+from separatrix.envs.steppers.kernel_cache import cache_directory
+from separatrix.envs.steppers.ode_system import choose_backend
 
 BATCH = 1024
 SECONDS = 0.3
@@ -38,7 +39,8 @@ def doctor() -> int:
     table = Table(title=f"environment steps a second, in batches of {BATCH}")
     backends = [("numba", "cpu"), ("torch", "cpu")]
     if torch.cuda.is_available():
-        backends.append(("torch", "cuda"))
+        fused = choose_backend("auto", torch.device("cuda"))
+        backends += [(backend, "cuda") for backend in dict.fromkeys((fused, "torch"))]
     table.add_column("environment")
     for backend, device in backends:
         table.add_column(f"{backend} on {device}", justify="right")

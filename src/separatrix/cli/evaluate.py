@@ -1,7 +1,7 @@
 """`separatrix evaluate`: the last checkpoint of a run, over many episodes."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import tyro
@@ -51,16 +51,15 @@ def evaluate_run(
     if checkpoint is None:
         raise UserError(f"{folder} has no checkpoint yet")
     seeds = episode_seeds(config.evaluation.seed if seed is None else seed, episodes)
-    options: dict[str, Any] = dict(config.environment.options)
+    options = config.environment.arguments()
     with reported(ValueError):
-        environment = make_environment(
-            config.environment.id, episodes, device=config.environment.device, **options
-        )
+        environment = make_environment(config.environment.id, episodes, **options)
     torch.set_num_threads(config.threads)
-    controller = load_policy(config, checkpoint, environment)
+    with reported(CheckpointError):
+        controller = load_policy(config, checkpoint, environment)
     name = config.agent.algorithm
     evaluation = evaluate(environment, controller, seeds)
-    with run:
+    with reported(OSError), run:
         means = evaluation.means()
         run.log({f"eval/{tag}": value for tag, value in means.items()}, checkpoint.step)
         log_pictures(run, environment, controller, seeds, checkpoint.step)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -15,7 +15,7 @@ from separatrix.agents.common.configuration import (
     load_experiment,
 )
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.cli.errors import UserError, reported
+from separatrix.cli.errors import UserError, out_of_memory_reported, reported
 from separatrix.cli.options import registry
 
 if TYPE_CHECKING:
@@ -84,18 +84,17 @@ def _create(name: str, changes: list[str]) -> "Run":
 
     _check_environments(config)
     agent = config.agent.algorithm
-    return Run.create(parsed.root, config.environment.id, agent, config.seed, config)
+    with reported(OSError):
+        return Run.create(parsed.root, config.environment.id, agent, config.seed, config)
 
 
 def _resume(folder: Path) -> "Run":
     from separatrix.agents.common.checkpoint import CheckpointError
-    from separatrix.agents.common.run import Run
+    from separatrix.agents.common.run import Run, RunInUseError
 
-    with reported(FileNotFoundError, ConfigurationError, CheckpointError):
-        run = Run.resume(folder)
-        config = run.config
-    _check_environments(config)
-    return run
+    with reported(OSError, ConfigurationError, CheckpointError, RunInUseError):
+        _check_environments(Run.open(folder).config)
+        return Run.resume(folder)
 
 
 def _check_environments(config: ExperimentConfig) -> None:
@@ -103,22 +102,28 @@ def _check_environments(config: ExperimentConfig) -> None:
     from separatrix.envs.core.registration import make_environment
 
     environment = config.environment
-    options: dict[str, Any] = dict(environment.options)
     for num_envs in (environment.num_envs, config.evaluation.episodes):
         with reported(ValueError):
-            make_environment(environment.id, num_envs, device=environment.device, **options)
+            make_environment(environment.id, num_envs, **environment.arguments())
 
 
 def _train(run: "Run") -> None:
     import torch
 
     from separatrix.agents.baselines.train import train
+    from separatrix.agents.common.checkpoint import CheckpointError
 
     torch.set_num_threads(run.config.threads)
     console = Console()
     console.print(f"run folder: {run.folder}", soft_wrap=True)
-    with run:
-        result = train(run.config, run)
+    try:
+        with reported(CheckpointError), out_of_memory_reported(), run:
+            result = train(run.config, run)
+    except OSError as error:  # such as a full disk
+        raise UserError(
+            f"{error}; once that is mended, separatrix train --resume {run.folder} goes on from "
+            "the last checkpoint"
+        ) from error
     console.print(f"steps: {result.steps} (and {result.evaluation_steps} of evaluations)")
     for tag, value in result.evaluation.items():
         console.print(f"{tag}: {value:.6g}")

@@ -1,0 +1,111 @@
+"""Environments over environments: what all of them share."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.stream import Stream
+
+
+class WrappedEnvironment(Environment):
+    """An environment that is another one but for what a subclass overrides.
+
+    Args:
+        inner: The environment inside.
+    """
+
+    def __init__(self, inner: Environment) -> None:
+        self.inner, self.system, self.horizon = inner, inner.system, inner.horizon
+        self.observation_space, self.action_space = inner.observation_space, inner.action_space
+        self.reward_range, self.metric_names = inner.reward_range, inner.metric_names
+
+    @property
+    def unwrapped(self) -> Environment:
+        """The environment inside all wrappers."""
+        return self.inner.unwrapped
+
+    def restart(self, stream: Stream) -> tuple[Any, Float[Tensor, "batch observation"]]:
+        """Starts an episode at given positions of the random streams."""
+        state, _ = self.inner.restart(stream)
+        return state, self.observe(state)
+
+    def observe(self, state: Any) -> Float[Tensor, "batch observation"]:
+        """Returns the observations of states."""
+        return self.inner.observe(state)
+
+    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+        """Advances every environment by one control interval."""
+        return self.inner.step(state, action)
+
+    def select(self, rows: Int64[Tensor, " rows"]) -> Self:
+        """Returns the environment of some rows of the batch; itself if parameters are shared."""
+        inner = self.inner.select(rows)
+        if inner is self.inner:
+            return self
+        selected = copy.copy(self)
+        selected.inner, selected.system = inner, inner.system
+        return selected
+
+    def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws the state of one environment."""
+        return self.inner.render(state, row)
+
+
+@dataclass(frozen=True)
+class WrappedState:
+    """State of an environment that remembers something of the past.
+
+    Attributes:
+        inner: State of the environment inside.
+        memory: What is remembered, one row an environment.
+    """
+
+    inner: Any
+    memory: Float[Tensor, "batch ..."]
+
+    @property
+    def stream(self) -> Stream:
+        """Position of each environment in its random stream."""
+        return self.inner.stream
+
+    @property
+    def interval(self) -> Int64[Tensor, " batch"]:
+        """Number of control intervals since the start of the episode."""
+        return self.inner.interval
+
+    @property
+    def unwrapped(self) -> Any:
+        """State of the environment inside all wrappers."""
+        return self.inner.unwrapped
+
+
+class RememberingEnvironment(WrappedEnvironment):
+    """An environment over another one whose state is a `WrappedState`."""
+
+    def restart(self, stream: Stream) -> tuple[WrappedState, Float[Tensor, "batch observation"]]:
+        """Starts an episode at given positions of the random streams."""
+        inner, observation = self.inner.restart(stream)
+        state = WrappedState(inner, self.initial_memory(observation))
+        return state, self.observe(state)
+
+    @abstractmethod
+    def initial_memory(
+        self, observation: Float[Tensor, "batch observation"]
+    ) -> Float[Tensor, "batch ..."]:
+        """Returns what is remembered at the start of episodes with these first observations."""
+
+    def observe(self, state: WrappedState) -> Float[Tensor, "batch observation"]:
+        """Returns the observations of states."""
+        return self.inner.observe(state.inner)
+
+    def render(self, state: WrappedState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws the state of one environment."""
+        return self.inner.render(state.inner, row)
