@@ -8,13 +8,16 @@ INSTALLED := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 MPLBACKEND=Agg $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format clean
+.PHONY: help install demo test test-all check fuzz docs bench format clean
 
 help:
 	@echo "make demo      run a short demonstration"
 	@echo "make test      run the tests that need neither minutes nor a GPU"
 	@echo "make test-all  run all tests that need no GPU"
 	@echo "make check     format, lint, types, layers, spelling, and the tests of the core"
+	@echo "make fuzz      100,000 bad inputs, counted"
+	@echo "make docs      record the physics gates and rewrite the generated pages"
+	@echo "make bench     measure speed and memory, beside other solvers, in .venv-bench"
 	@echo "make format    format the code and apply safe fixes"
 	@echo "make clean     remove what tools left behind (not .venv, not runs)"
 
@@ -45,6 +48,21 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(PYTEST) -x -q -m "not slow and not gpu" tests/core
+
+fuzz: install
+	$(PYTEST) -q --hypothesis-profile=thorough tests/fuzz
+
+# The gates are recorded in one process, slow ones included, and only if all of them pass.
+docs: install
+	$(PYTEST) -q --record-gates docs/results/validation.json -m "not gpu" tests/physics tests/steppers/test_integrators.py
+	$(BIN)/python docs/controllers_table.py
+	MPLBACKEND=Agg $(BIN)/python docs/generate.py
+
+bench:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -e . -r benchmarks/requirements.txt
+	.venv-bench/bin/python benchmarks/ode_steppers.py --threads 1 --output docs/results/ode_steppers.json
+	.venv-bench/bin/python benchmarks/environments.py --output docs/results/environments.json
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import KVWriter
 from separatrix.agents.baselines.config import PPOConfig
 from separatrix.agents.baselines.policy import PolicyController
 from separatrix.agents.baselines.snapshot import save_snapshot
+from separatrix.agents.common.configuration import experiment_data
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import evaluation_seed
 from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
@@ -75,7 +76,11 @@ class TrainingCallback(BaseCallback):
 
     def state(self) -> dict[str, Any]:
         """What the callback has to remember, as JSON values."""
-        return {"evaluation": self.evaluation, "evaluation_steps": self.evaluation_steps}
+        return {
+            "config": experiment_data(self.config),
+            "evaluation": self.evaluation,
+            "evaluation_steps": self.evaluation_steps,
+        }
 
     def _on_training_start(self) -> None:
         self._last_step = self.model.num_timesteps

@@ -8,7 +8,7 @@ from stable_baselines3.common.utils import ConstantSchedule
 from torch import Tensor
 
 from separatrix.agents.baselines.algorithm import ALGORITHMS, policy_arguments
-from separatrix.agents.baselines.snapshot import with_prefix
+from separatrix.agents.baselines.snapshot import described_misfit, with_prefix
 from separatrix.agents.common.checkpoint import Checkpoint
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.controllers.controller import Controller
@@ -58,7 +58,7 @@ def load_policy(
         A controller with the policy's deterministic actions.
 
     Raises:
-        RuntimeError: If the checkpoint's networks do not fit the environment's spaces or the
+        CheckpointError: If the checkpoint's networks do not fit the environment's spaces or the
             configuration.
     """
     policy = ALGORITHMS[config.agent.algorithm].policy_aliases["MlpPolicy"](
@@ -67,7 +67,8 @@ def load_policy(
         lr_schedule=ConstantSchedule(config.agent.learning_rate),
         **policy_arguments(config.agent),
     )
-    policy.load_state_dict(with_prefix("policy", checkpoint.tensors))
+    with described_misfit(config, checkpoint):
+        policy.load_state_dict(with_prefix("policy", checkpoint.tensors))
     policy.set_training_mode(False)
     # Gradients flow to the observation, should it want any, and not to the networks.
     return PolicyController(policy.requires_grad_(False).to(environment.device))

@@ -18,6 +18,7 @@ A rollout buffer is not part of it: take snapshots between an update and the nex
 import random
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -28,7 +29,9 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
 from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.experiment import ExperimentConfig
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -80,7 +83,8 @@ def load_snapshot(
 
     Raises:
         RuntimeError: If the networks have other parameters than the snapshot's.
-        ValueError: If an optimiser or the replay buffer does not match.
+        ValueError: If an optimiser, the replay buffer or the environments do not match.
+        KeyError: If the snapshot is that of another algorithm.
     """
     modules, variables = algorithm._get_torch_save_params()
     with torch.no_grad():
@@ -104,6 +108,26 @@ def load_snapshot(
     algorithm._last_episode_starts = tensors["episode_starts"].numpy().copy()
     # Last, for everything above may have drawn numbers.
     _load_random(algorithm, with_prefix("random", tensors), state["random"])
+
+
+@contextmanager
+def described_misfit(config: ExperimentConfig, checkpoint: Checkpoint) -> Iterator[None]:
+    """Say that a checkpoint and a configuration do not belong together, around its loading.
+
+    Args:
+        config: The experiment that is to go on.
+        checkpoint: The checkpoint that is being loaded.
+
+    Raises:
+        CheckpointError: If networks, optimisers, buffer or environments are others.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step} does not fit {config.agent.algorithm} on "
+            f"{config.environment.id} as config.yaml describes them: {error}"
+        ) from error
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ A checkpoint is a folder `step_<n>/`:
     SHA256SUMS            checksums of both, as `sha256sum --check` reads them
 
 It is written into a temporary folder beside its place, flushed to the disk, and renamed. A process
-killed at any moment thus leaves either the whole checkpoint or none, and a file that was damaged
-later fails its checksum and is never used.
+killed at any moment thus leaves either the whole checkpoint or none; the leftovers have names that
+start with a dot. A file that was damaged later fails its checksum: the checkpoint is never used,
+and the one before it is, with a warning.
 """
 
 import hashlib
@@ -23,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
+
+from separatrix.agents.common.files import flush_folder, write_flushed
 
 TENSORS, STATE, CHECKSUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 PREFIX = "step_"
@@ -68,6 +72,8 @@ def write_checkpoint(
     Raises:
         ValueError: If the step is negative or the state holds a number that is not finite.
         TypeError: If the state holds something that JSON cannot.
+        OSError: If the disk is full or the folder cannot be written; the checkpoints that are
+            there stay, and nothing else does.
     """
     if step < 0:
         raise ValueError(f"got step {step}; allowed are numbers from 0")
@@ -83,26 +89,26 @@ def write_checkpoint(
     contents[CHECKSUMS] = "".join(lines).encode()
 
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*"):
-        shutil.rmtree(leftover)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{PREFIX}{step}.", dir=folder))
-    for name, data in contents.items():
-        with (temporary / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    _flush_folder(temporary)
-    temporary.chmod(0o755)
+    for leftover in folder.glob(f".{PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     target = folder / f"{PREFIX}{step}"
-    if target.exists():
-        target.rename(folder / f".{PREFIX}{step}.replaced")
-    temporary.rename(target)
-    _flush_folder(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{PREFIX}{step}.", dir=folder))
+    try:
+        for name, data in contents.items():
+            write_flushed(temporary / name, data)
+        flush_folder(temporary)
+        temporary.chmod(0o755)
+        if target.exists():
+            _remove(target)
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    flush_folder(folder)
     folders = _folders(folder)
     position = folders.index(target)
     for old in folders[:position] + folders[position + keep :]:
-        shutil.rmtree(old)
-    shutil.rmtree(folder / f".{PREFIX}{step}.replaced", ignore_errors=True)
+        _remove(old)
     return target
 
 
@@ -128,13 +134,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             contents[name] = (folder / name).read_bytes()
             if hashlib.sha256(contents[name]).hexdigest() != listed.get(name):
                 raise CheckpointError(f"{folder / name} does not match its checksum")
-    except (OSError, ValueError) as error:
+        document = json.loads(contents[STATE])
+        checkpoint = Checkpoint(
+            document["step"], safetensors.torch.load(contents[TENSORS]), document["state"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} is incomplete or damaged: {error}") from error
-    document = json.loads(contents[STATE])
-    if folder.name != f"{PREFIX}{document['step']}":
-        raise CheckpointError(f"{folder} holds a checkpoint of step {document['step']}")
-    tensors = safetensors.torch.load(contents[TENSORS])
-    return Checkpoint(document["step"], tensors, document["state"])
+    if folder.name != f"{PREFIX}{checkpoint.step}":
+        raise CheckpointError(f"{folder} holds a checkpoint of step {checkpoint.step}")
+    return checkpoint
 
 
 def read_latest(folder: Path) -> Checkpoint | None:
@@ -149,31 +157,41 @@ def read_latest(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: If there are checkpoints and none is whole.
     """
-    folders = _folders(folder)
-    for candidate in folders:
+    try:
+        candidates = _folders(folder)
+    except OSError as error:  # it is there: training must not start again and write over it
+        raise CheckpointError(f"cannot read the checkpoints: {error}") from error
+    problems = []
+    for candidate in candidates:
         try:
-            return read_checkpoint(candidate)
+            checkpoint = read_checkpoint(candidate)
         except CheckpointError as error:
-            warnings.warn(f"skipping a checkpoint: {error}", RuntimeWarning, stacklevel=2)
-    if folders:
-        raise CheckpointError(f"none of the {len(folders)} checkpoints in {folder} is whole")
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            message = f"skipping a checkpoint for the one of step {checkpoint.step}: {problem}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return checkpoint
+    if problems:
+        raise CheckpointError(
+            f"none of the {len(problems)} checkpoints in {folder} is whole: {'; '.join(problems)}"
+        )
     return None
 
 
 def _folders(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
-    found = {
-        int(path.name.removeprefix(PREFIX)): path
-        for path in folder.glob(f"{PREFIX}*")
-        if path.name.removeprefix(PREFIX).isdecimal()
-    }
-    return [found[step] for step in sorted(found, reverse=True)]
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    steps = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    found = sorted((int(step) for step in steps if step.isdecimal()), reverse=True)
+    return [folder / f"{PREFIX}{step}" for step in found]
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint: out of sight at once, since a kill may cut the deletion short."""
+    hidden = Path(tempfile.mkdtemp(prefix=f".{checkpoint.name}.", dir=checkpoint.parent))
+    checkpoint.rename(hidden / "removed")
+    shutil.rmtree(hidden, ignore_errors=True)

@@ -10,10 +10,14 @@ runs/<environment>/<agent>/<time>_s<seed>/ holds
 - events.*: the same for TensorBoard, with figures and videos
 - checkpoints/: see `separatrix.agents.common.checkpoint`
 - figures/, videos/: PNG and GIF files
+- .lock: held by the process that trains; the system lets go of it however the process ends
+
+config.yaml is written last: without it, the process was killed before the run began.
 """
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -22,15 +26,21 @@ from pathlib import Path
 from typing import Any, Self, SupportsFloat
 
 import numpy as np
+from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from separatrix.agents.common import provenance
 from separatrix.agents.common.checkpoint import Checkpoint, read_latest, write_checkpoint
 from separatrix.agents.common.configuration import dump_experiment, load_experiment
+from separatrix.agents.common.files import named_in_errors, write_whole
 from separatrix.agents.common.metrics import MetricsFile
 from separatrix.agents.common.tensorboard import EventWriter, encode_gif, encode_png
 from separatrix.agents.experiment import ExperimentConfig
+
+
+class RunInUseError(RuntimeError):
+    """Another process trains this run."""
 
 
 class Run:
@@ -41,6 +51,7 @@ class Run:
         self.folder = folder
         self._first_step = first_step
         self._last_step = 0
+        self._lock = FileLock(folder / ".lock", timeout=0)
 
     @classmethod
     def create(
@@ -57,6 +68,9 @@ class Run:
 
         Returns:
             The run.
+
+        Raises:
+            OSError: If the folder cannot be made or written; nothing stays of it then.
         """
         parent = Path(root) / environment_id.rpartition("/")[2] / agent
         parent.mkdir(parents=True, exist_ok=True)
@@ -71,11 +85,17 @@ class Run:
                 continue
         else:
             raise FileExistsError(f"{parent / name} and its numbered neighbours exist already")
-        (folder / "config.yaml").write_text(dump_experiment(config))
-        _write_json(folder / "git.json", provenance.git_state())
-        _write_json(folder / "versions.json", provenance.versions())
         run = cls(folder)
-        run._record_command()
+        try:
+            run._lock.acquire()
+            _write_json(folder / "git.json", provenance.git_state())
+            _write_json(folder / "versions.json", provenance.versions())
+            run._record_command()
+            write_whole(folder / "config.yaml", dump_experiment(config).encode())
+        except BaseException:
+            run.close()
+            shutil.rmtree(folder)
+            raise
         return run
 
     @classmethod
@@ -110,14 +130,23 @@ class Run:
 
         Raises:
             FileNotFoundError: If the folder is not that of a run.
+            RunInUseError: If another process trains it.
             CheckpointError: If there are checkpoints and none is whole.
         """
         run = cls.open(folder)
-        checkpoint = run.latest_checkpoint()
-        step = checkpoint.step if checkpoint else -1
-        run._metrics.cut(step)
-        run._first_step = step + 1
-        run._record_command()
+        try:
+            run._lock.acquire()
+        except Timeout as error:
+            raise RunInUseError(f"{folder} is being trained by another process") from error
+        try:
+            checkpoint = run.latest_checkpoint()
+            step = checkpoint.step if checkpoint else -1
+            run._metrics.cut(step)
+            run._first_step = step + 1
+            run._record_command()
+        except BaseException:
+            run.close()
+            raise
         return run
 
     @property
@@ -189,7 +218,6 @@ class Run:
         Returns:
             Folder of the checkpoint.
         """
-        self._events.flush()
         return write_checkpoint(self.folder / "checkpoints", step, tensors, state)
 
     def latest_checkpoint(self) -> Checkpoint | None:
@@ -197,10 +225,13 @@ class Run:
         return read_latest(self.folder / "checkpoints")
 
     def close(self) -> None:
-        """Write what is pending and close the files."""
-        for name in ("_metrics", "_events"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
+        """Write what is pending, close the files and let another process train."""
+        try:
+            for name in ("_metrics", "_events"):
+                if name in self.__dict__:
+                    self.__dict__.pop(name).close()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         """Enter a `with` statement, at whose end the run is closed."""
@@ -221,14 +252,15 @@ class Run:
     def _log_image(self, folder: str, tag: str, encoded: bytes, step: int, suffix: str) -> Path:
         path = self.folder / folder / f"{tag.replace('/', '_')}_{step}.{suffix}"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encoded)
+        write_whole(path, encoded)
         self._events.image(tag, encoded, step)
         return path
 
     def _record_command(self) -> None:
-        with (self.folder / "command.txt").open("a") as file:
+        path = self.folder / "command.txt"
+        with named_in_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(f"{shlex.join(sys.argv)}\n")
 
 
 def _write_json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
+    write_whole(path, f"{json.dumps(data, indent=2, allow_nan=False)}\n".encode())

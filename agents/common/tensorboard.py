@@ -1,9 +1,13 @@
 """TensorBoard events: scalars, figures, animations and hyper-parameters in one folder."""
 
 import io
+import os
+import re
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,11 +15,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.summary import scalar as scalar_summary
-from torch.utils.tensorboard.writer import FileWriter
+
+from separatrix.agents.common.files import named_in_errors
 
 RGB = 3  # the value of `colorspace` in an image summary
+FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
 
 
 def encode_png(figure: Figure) -> bytes:
@@ -60,7 +67,11 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
 
 
 class EventWriter:
-    """Writes the events of one run into its folder."""
+    """Writes the events of one run into its folder.
+
+    It writes at once and in this thread, unlike SummaryWriter: what was logged survives a kill, and
+    a full disk is an error where it is met.
+    """
 
     def __init__(self, folder: Path, first_step: int | None = None) -> None:
         """Open a new event file.
@@ -70,18 +81,17 @@ class EventWriter:
             first_step: Step at which a resumed run goes on; TensorBoard then forgets what earlier
                 files of the folder say about this step and later ones.
         """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / _later_name(folder)
+        self._records = RecordWriter(self._path.open("xb"))
+        self._write(file_version="brain.Event:2")
         if first_step is not None:
-            _wait_for_a_later_name(folder)
-        self._writer = FileWriter(str(folder))
-        if first_step is not None:
-            self._writer.add_event(
-                Event(session_log=SessionLog(status=SessionLog.START)), first_step
-            )
+            self._write(step=first_step, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, scalars: Mapping[str, float], step: int) -> None:
         """Write one point of each tag's curve."""
         for tag, value in scalars.items():
-            self._writer.add_summary(scalar_summary(tag, value), step)
+            self._write(step=step, summary=scalar_summary(tag, value))
 
     def image(self, tag: str, encoded: bytes, step: int) -> None:
         """Write a PNG, or a GIF, which TensorBoard shows moving.
@@ -95,7 +105,7 @@ class EventWriter:
         image = Summary.Image(
             height=height, width=width, colorspace=RGB, encoded_image_string=encoded
         )
-        self._writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+        self._write(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
     def hparams(self, hparams: Mapping[str, bool | float | str], metrics: Sequence[str]) -> None:
         """Write the hyper-parameters and name the scalars that are their outcome.
@@ -108,23 +118,26 @@ class EventWriter:
             metrics: Tags of scalars of this run.
         """
         for summary in hparams_summaries(dict(hparams), dict.fromkeys(metrics, 0.0)):
-            self._writer.add_summary(summary)
-
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self._writer.flush()
+            self._write(summary=summary)
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
-        self._writer.close()
+        """Close the file."""
+        with named_in_errors(self._path):
+            self._records.close()
+
+    def _write(self, **content: Any) -> None:
+        event = Event(wall_time=time.time(), **content)
+        with named_in_errors(self._path):
+            self._records.write(event.SerializeToString())
+            self._records.flush()
 
 
-def _wait_for_a_later_name(folder: Path) -> None:
-    """Wait until a new event file sorts behind those of the folder.
+def _later_name(folder: Path) -> str:
+    """A name for an event file that sorts behind those of the folder.
 
     TensorBoard reads the files in the order of their names, events.out.tfevents.<second>.<host>...,
-    and within one second the rest of the name says nothing about time.
+    also where two were opened in one second, or a clock was set back.
     """
-    seconds = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
-    while seconds and time.time() < max(seconds) + 1:
-        time.sleep(0.05)
+    matches = [FILE_NAME.match(path.name) for path in folder.iterdir()]
+    seconds = max([int(time.time()), *(int(match[1]) + 1 for match in matches if match)])
+    return f"events.out.tfevents.{seconds:010}.{socket.gethostname()}.{os.getpid()}"

@@ -58,14 +58,14 @@ def read_seeds(seed: Any, num_envs: int) -> Int64[Tensor, " batch"]:
     Raises:
         ValueError: A seed is not an integer from 0 to 2^63 - 1, or their number is wrong.
     """
-    if isinstance(seed, int | np.integer):
+    if _is_integer(seed):
         seeds = list(range(int(seed), int(seed) + num_envs))
     else:
         several = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes)
         # One too many tells as much as all of them.
         seeds = list(islice(seed, num_envs + 1)) if several and np.iterable(seed) else [seed]
     for i, value in enumerate(seeds):
-        if not isinstance(value, int | np.integer) or not 0 <= value < SEED_LIMIT:
+        if not _is_integer(value) or not 0 <= value < SEED_LIMIT:
             raise ValueError(
                 f"seed: got {reprlib.repr(value)} for environment {i}; "
                 "allowed: integers from 0 to 2^63 - 1"
@@ -74,6 +74,11 @@ def read_seeds(seed: Any, num_envs: int) -> Int64[Tensor, " batch"]:
         got = f"{len(seeds)} seeds" if len(seeds) < num_envs else "more seeds"
         raise ValueError(f"seed: got {got}; allowed: one number, or {num_envs} of them")
     return torch.tensor(seeds, dtype=torch.int64)
+
+
+def _is_integer(value: Any) -> bool:
+    # To numpy a difference of times is an integer.
+    return isinstance(value, int | np.integer) and not isinstance(value, np.timedelta64)
 
 
 def read_mask(mask: Any, num_envs: int) -> Bool[Tensor, " batch"]:

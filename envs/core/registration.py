@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,11 @@ def check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
         got = reprlib.repr(value)
         raise ValueError(f"{name}: got {got}; allowed: an integer >= 1 and < 2^31")
+
+
+def is_positive(value: Any) -> bool:
+    """Tells whether a value is one finite number above 0, as float64 holds it."""
+    return isinstance(value, int | float) and 0 < value <= sys.float_info.max
 
 
 def _device(device: Any) -> Any:

@@ -20,6 +20,10 @@ SPEED_SCALE = 8.0
 """Unit of angular velocities in observations, rad/s."""
 
 
+LEAST_SQUARED_RATE = 1e-6
+"""Smallest gravity / length, in 1/s^2: velocities are measured in units of its square root."""
+
+
 @dataclass(frozen=True)
 class HoldUpright(DistanceTask):
     """Hold all links upright and at rest.
@@ -44,6 +48,11 @@ class HoldUpright(DistanceTask):
         """Returns the square of the natural frequency and the numbers of the reward."""
         lengths = [value for name, value in system.parameters.items() if name.endswith("length")]
         squared_rate = system.parameters["gravity"] / sum(lengths)
+        if not (squared_rate > LEAST_SQUARED_RATE).all():
+            raise ValueError(
+                f"gravity and lengths: got gravity / length {squared_rate.tolist()}; allowed: "
+                f"numbers > {LEAST_SQUARED_RATE}, for its square root is the unit of velocities"
+            )
         return {"squared_rate": squared_rate, **super().parameters(system)}
 
     def observation_bound(self, system: OdeSystem) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from separatrix.envs.core.registration import is_positive
 from separatrix.envs.steppers.component_task import Components, ComponentTask, Parameters
 from separatrix.envs.steppers.functions import Expression, exp, sqrt, where
 
@@ -89,5 +90,5 @@ def require_positive(task: Any, *names: str) -> None:
     """
     for name in names:
         value = getattr(task, name)
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: got {value!r}; allowed: a number > 0")
+        if not is_positive(value):
+            raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: a number > 0")

@@ -10,13 +10,12 @@ from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import Any, Self
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.core.inputs import read_numbers
-from separatrix.envs.core.registration import check_count
+from separatrix.envs.core.registration import check_count, is_positive
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.system import System
@@ -148,8 +147,9 @@ class OdeSystem(System):
         dtype: torch.dtype,
         backend: str = "auto",
     ) -> None:
-        if not (isinstance(control_interval, int | float) and 0 < control_interval < np.inf):
-            raise ValueError(f"control_interval: got {control_interval!r}; allowed: a number > 0")
+        if not is_positive(control_interval):
+            got = reprlib.repr(control_interval)
+            raise ValueError(f"control_interval: got {got}; allowed: a number > 0")
         check_count("substeps", substeps)
         tableau(integrator)
         self.definition = definition

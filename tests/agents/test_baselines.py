@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import random
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from separatrix.agents.baselines.config import AgentConfig, PPOConfig, SACConfig
 from separatrix.agents.baselines.policy import load_policy
 from separatrix.agents.baselines.snapshot import load_snapshot, save_snapshot, with_prefix
 from separatrix.agents.baselines.train import TrainingResult, train
-from separatrix.agents.common.checkpoint import Checkpoint
+from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
@@ -319,6 +320,37 @@ def test_a_finished_run_is_left_alone(trained: Trained) -> None:
     with Run.resume(trained.run.folder) as resumed:
         assert train(trained.config, resumed) == trained.result
     assert (trained.run.folder / "metrics.csv").read_bytes() == before
+
+
+def test_a_changed_configuration_is_told(trained: Trained, tmp_path: Path) -> None:
+    """Whether it was edited or damaged, the run does not go on silently as another one."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained.run.folder, folder)
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("gamma: 0.99", "gamma: 0.95"))
+    with Run.resume(folder) as run:
+        changed = run.config
+        message = r"changed since the checkpoint of step 2000.*: agent.gamma: 0.99, now 0.95$"
+        with pytest.warns(RuntimeWarning, match=message):
+            train(changed, run)
+
+
+def test_a_checkpoint_of_another_experiment_is_one_clear_error(
+    trained: Trained, tmp_path: Path
+) -> None:
+    agent = trained.config.agent
+    name = "policy_layers" if isinstance(agent, PPOConfig) else "actor_layers"
+    layers: dict[str, Any] = {name: (3,)}
+    other = replace(agent, **layers)
+    another = SACConfig(**SMALL) if isinstance(agent, PPOConfig) else AGENTS[0]
+    for config in (experiment(other), experiment(another)):
+        with Run.create(tmp_path, ID, "other", 0, config) as run:
+            saved = trained.checkpoint
+            run.save_checkpoint(saved.step, saved.tensors, saved.state)
+            with pytest.raises(CheckpointError, match="checkpoint of step 2000 does not fit"):
+                train(config, run)
+            with pytest.raises(CheckpointError, match="checkpoint of step 2000 does not fit"):
+                load_policy(config, last_checkpoint(run), make_environment(ID))
 
 
 def test_a_linear_schedule_spans_the_run(tmp_path: Path) -> None:

@@ -64,3 +64,25 @@ def test_tags_that_break_the_format_are_refused(tmp_path: Path, tag: str) -> Non
         metrics.append({tag: 1.0}, 0)
     metrics.close()
     assert read_metrics(tmp_path / "metrics.csv") == {}
+
+
+def test_damaged_rows_are_dropped_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    good = [b"1,a,0.5,9.0\n", b"2,b,nan,9.0\n"]
+    bad = [
+        b"x,a,0.5,9.0\n",
+        b"3,a,0.5\n",
+        b"3,a,zero,9.0\n",
+        b"\x00\xff\n",
+        b"\n",
+        b"3,,0.5,9.0\n",
+        b'3,"a,0.5,9.0\n',
+    ]
+    path.write_bytes(b"".join([HEADER.encode(), good[0], *bad, good[1], b"3,a,0."]))
+    with pytest.warns(RuntimeWarning, match=r"metrics\.csv is damaged: dropping 7 lines"):
+        MetricsFile(path).close()
+    assert path.read_bytes() == b"".join([HEADER.encode(), *good])
+    path.write_bytes(bytes(50) + b"\n" + good[0])
+    with pytest.warns(RuntimeWarning, match="dropping 1 lines"):
+        MetricsFile(path).close()
+    assert path.read_bytes() == HEADER.encode() + good[0]

@@ -87,3 +87,17 @@ def test_a_resumed_run_overwrites_what_came_after(tmp_path: Path, opened_before:
     writer.scalars({"a": -20.0}, 20)
     writer.close()
     assert scalars(tmp_path, "a") == [(10, 10.0), (20, -20.0)]
+
+
+def test_files_from_the_future_do_not_hide_what_a_resumed_run_writes(tmp_path: Path) -> None:
+    writer = EventWriter(tmp_path)
+    writer.scalars({"a": 1.0}, 10)
+    writer.scalars({"a": 2.0}, 20)
+    writer.close()
+    (file,) = tmp_path.iterdir()
+    file.rename(tmp_path / "events.out.tfevents.4000000000.host.1")
+    (tmp_path / "events.out.tfevents.old.backup").touch()
+    writer = EventWriter(tmp_path, first_step=11)
+    writer.scalars({"a": -2.0}, 20)
+    writer.close()
+    assert scalars(tmp_path, "a") == [(10, 1.0), (20, -2.0)]

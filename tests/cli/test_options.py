@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from separatrix.cli.options import format_options, parse_options
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-values = st.one_of(st.booleans(), st.integers(), finite, st.text(), st.lists(finite))
+integers = st.integers(1 - 2**63, 2**63 - 1)
+values = st.one_of(st.booleans(), integers, finite, st.text(), st.lists(finite))
 
 
 def test_values_are_those_of_yaml() -> None:

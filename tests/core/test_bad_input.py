@@ -36,7 +36,7 @@ BAD_OPTIONS = {
     "device=1.5": "device 1.5 is not available; allowed here: cpu",
     "dtype='float16'": "dtype: got 'float16'; allowed: float32, float64",
     "dtype=torch.int64": "dtype: got torch.int64; allowed: float32, float64",
-    "backend='jax'": "unknown backend 'jax'; allowed: auto, numba, torch",
+    "backend='jax'": "unknown backend 'jax'; allowed: auto, numba, triton, torch",
     "integrator='rk5'": "unknown integrator 'rk5'; allowed: euler, heun, rk4, tsit5",
     "substeps=0": "substeps: got 0; allowed: an integer >= 1",
     "substeps=2.0": "substeps: got 2.0; allowed: an integer >= 1",

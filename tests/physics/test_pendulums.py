@@ -298,7 +298,7 @@ def test_energy_is_conserved_to_the_order_of_the_integrator(gate: Gate) -> None:
 
 def test_the_ensemble_of_starts_is_stationary() -> None:
     """The microcanonical moments stay as they are along the free flow, for 2 s of chaos."""
-    found = environment(DOUBLE, 16384)
+    found = environment(DOUBLE, 16384, backend="numba")
     state, _ = found.reset(0)
     action = torch.zeros((16384, 1), dtype=torch.float64)
 

@@ -19,3 +19,14 @@ def reported(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise UserError(str(error)) from error
+
+
+@contextmanager
+def out_of_memory_reported() -> Iterator[None]:
+    """Turn what numpy and torch raise when they get no memory into `UserError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate" in str(error):
+            raise UserError(f"out of memory: {error}") from error
+        raise

@@ -5,6 +5,7 @@ A module is imported when its command is called: help and listings answer at onc
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from separatrix import __version__
@@ -24,6 +25,7 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    warnings.formatwarning = lambda message, *_: f"separatrix: warning: {message}\n"
     sys.exit(run(sys.argv[1:]))
 
 

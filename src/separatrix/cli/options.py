@@ -1,6 +1,7 @@
 """Options of an environment on the command line: `key=value`, the value as in YAML."""
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 
 import tyro
@@ -28,13 +29,17 @@ def parse_options(pairs: Sequence[str]) -> Options:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not key or not equals or not text:
-            raise ValueError(f"got option {pair!r}; allowed is key=value, such as authority=0.1")
+            raise ValueError(
+                f"got option {reprlib.repr(pair)}; allowed is key=value, such as authority=0.1"
+            )
         if key in options:
             raise ValueError(f"option {key!r} is repeated")
         try:
             options[key] = load_strictly(text)
         except yaml.YAMLError as error:
-            raise ValueError(f"option {key!r}: cannot read {text!r}: {error}") from error
+            raise ValueError(
+                f"option {key!r}: cannot read {reprlib.repr(text)}: {error}"
+            ) from error
     return options
 
 

@@ -1,0 +1,180 @@
+"""A page for every registered environment, from its docstring, definition, options and gates."""
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sympy
+from sympy.core.alphabets import greeks
+from validation_page import Gate, gate_table
+
+from separatrix.envs.core.registration import Registration, make_environment
+from separatrix.envs.steppers.ode import Group, OdeDefinition
+from separatrix.envs.steppers.ode_environment import OdeEnvironment
+from separatrix.envs.steppers.symbolic import trace
+
+LONGEST = 400
+"""Characters of LaTeX; the right-hand side of a longer equation is not printed."""
+SHOWN = 3
+"""Equations printed of a long group of alike components, beside its last."""
+
+PAGE = """\
+# {name}
+
+{title}
+
+![A free episode, a controlled one, and the picture that the environment renders]({name}.png)
+
+{caption}
+```python
+import gymnasium as gym
+import separatrix
+
+env = gym.make("{id}")
+envs = gym.make_vec("{id}", num_envs=1024, output="torch")
+```
+
+{body}
+
+{equations}## Options
+
+Keywords of `gym.make`, `gym.make_vec` and `make_environment`. A parameter of the system is a
+number, or one for each environment of a batch.
+
+| option | default |
+| --- | --- |
+{options}
+
+## Physics gates
+
+{gates}
+"""
+CAPTION = """\
+Left: an episode without control. Middle: the same start under LQR, or under random actions where
+the task has no equilibrium to linearize at, which is dashed, or a star. If LQR does not reach it
+from the environment's own start, both start near it. Right: `env.render()` when the left one ends.
+"""
+EQUATIONS = """\
+## Equations
+
+States {states}; controls {controls}. {printed}
+
+```text
+{source}
+```
+
+"""
+
+
+def page_name(entry: Registration) -> str:
+    """Returns the id without its namespace, which names the page, the picture and the gates."""
+    return entry.id.rpartition("/")[2]
+
+
+def index(entries: Iterable[Registration]) -> str:
+    """Returns the page that lists all environments."""
+    return f"# Environments\n\n{table(entries, '')}\n"
+
+
+def table(entries: Iterable[Registration], folder: str) -> str:
+    """Lists environments with links to their pages.
+
+    Args:
+        entries: The environments.
+        folder: Where the pages are, from the page that holds the table.
+    """
+    lines = [
+        "| environment | task | states | controls | steps |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for entry in entries:
+        link = f"[{entry.id}]({folder}{page_name(entry)}.md)"
+        lines.append(
+            f"| {link} | {entry.summary} | {entry.states} | {entry.controls} | {entry.horizon} |"
+        )
+    return "\n".join(lines)
+
+
+def page(entry: Registration, gates: Sequence[Gate]) -> str:
+    """Returns the page of an environment.
+
+    Args:
+        entry: The environment.
+        gates: Its physics gates.
+    """
+    environment = make_environment(entry.id)
+    title, _, body = (inspect.getdoc(entry.documented) or "").partition("\n\n")
+    equations = ""
+    if isinstance(environment, OdeEnvironment):
+        module = inspect.getmodule(entry.documented)
+        definition = environment.system.definition
+        equations = EQUATIONS.format(
+            states=_names(definition.states),
+            controls=_names(definition.controls) or "none",
+            printed=_printed(definition),
+            source=inspect.cleandoc((module and module.__doc__) or ""),
+        )
+    options = [f"| `{name}` | {_value(value)} |" for name, value in entry.options.items()]
+    return PAGE.format(
+        name=page_name(entry),
+        id=entry.id,
+        title=title,
+        caption=CAPTION,
+        body=body,
+        equations=equations,
+        options="\n".join(options),
+        gates=gate_table(gates).strip() if gates else "None recorded.",
+    )
+
+
+def latex_name(name: str) -> str:
+    """Writes the name of a component or parameter: a letter, perhaps Greek, or a word."""
+    if re.sub(r"\d+$", "", name) in greeks or re.fullmatch(r"[A-Za-z]\d*", name):
+        return str(sympy.latex(sympy.Symbol(name)))
+    return r"\mathrm{" + name.replace("_", r"\ ") + "}"
+
+
+def latex_equations(definition: OdeDefinition) -> list[str] | None:
+    """Prints the equations of motion; None if one is too long to be read."""
+    program = trace(definition)
+    names = {
+        symbol: latex_name(symbol.name.partition("_")[2])
+        for symbol in (*program.state, *program.control, *program.parameter)
+    }
+    printed = []
+    for symbol, derivative in zip(program.state, program.vector_field, strict=True):
+        right = sympy.latex(derivative, symbol_names=names)
+        if len(right) > LONGEST:
+            return None
+        printed.append(rf"\dot{{{names[symbol]}}} &= {right}")
+    return printed
+
+
+def _printed(definition: OdeDefinition) -> str:
+    equations = latex_equations(definition)
+    if equations is None:
+        return "The equations of motion are those below."
+    if len(equations) > 2 * SHOWN:
+        equations = [*equations[:SHOWN], r"&\;\;\vdots", equations[-1]]
+    lines = " \\\\\n".join(equations)
+    return (
+        "As the package computes them:\n\n"
+        f"```math\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n```\n\n"
+        "As their author wrote them, with source and parameters:"
+    )
+
+
+def _names(groups: Sequence[Group]) -> str:
+    return ", ".join(
+        f"`{group.name}`" + (f" ({group.size} components)" if group.size else "")
+        for group in groups
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"`{value:.6g}`"
+    if isinstance(value, tuple) and len(value) > 2 * SHOWN and len(set(value)) == 1:
+        return f"`({value[0]},) * {len(value)}`"
+    return f"`{value}`"

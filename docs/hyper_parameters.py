@@ -1,0 +1,44 @@
+"""Tables of the agents' hyper-parameters, from the dataclasses that define them."""
+
+import ast
+import inspect
+from dataclasses import MISSING, fields
+
+from separatrix.agents.baselines.config import PPOConfig, SACConfig, TD3Config
+
+
+def tables() -> dict[str, str]:
+    """Returns a Markdown table for each agent, by the name of its block."""
+    configs = {"ppo": PPOConfig, "sac": SACConfig, "td3": TD3Config}
+    return {f"{name} hyper-parameters": table(config) for name, config in configs.items()}
+
+
+def table(config: type) -> str:
+    """Lists the fields of a dataclass with their defaults and docstrings.
+
+    Args:
+        config: A dataclass, whose fields may be those of its bases.
+    """
+    documented = {}
+    for base in reversed(config.__mro__[:-1]):
+        documented.update(field_docstrings(base))
+    lines = ["| name | default | meaning |", "| --- | --- | --- |"]
+    for field in fields(config):
+        if field.name == "algorithm":
+            continue
+        default = "" if field.default is MISSING else f"`{field.default}`"
+        meaning = " ".join(documented[field.name].split()).replace("|", r"\|")
+        lines.append(f"| `{field.name}` | {default} | {meaning} |")
+    return "\n".join(lines)
+
+
+def field_docstrings(config: type) -> dict[str, str]:
+    """Reads the string below each field of a class."""
+    definition = ast.parse(inspect.cleandoc(inspect.getsource(config))).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            found[field.target.id] = str(below.value.value)
+    return found
