@@ -1,6 +1,7 @@
 """Training that is killed with SIGKILL, at random moments and at every file operation."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -35,7 +36,8 @@ def compare_killed_runs(*arguments: str) -> str:
 
 def test_a_kill_at_a_random_moment_changes_nothing() -> None:
     output = compare_killed_runs("--kills", "1", "--steps", "1200")
-    assert "3 of 3 killed runs are equal to the uninterrupted one" in output
+    assert output.count(": 1 kills met a run alive") == 3
+    assert re.search(r"(\d+) of \1 resumed runs are equal to the uninterrupted one", output)
 
 
 @pytest.mark.slow
@@ -43,7 +45,7 @@ def test_a_kill_at_a_random_moment_changes_nothing() -> None:
 def test_twenty_kills_and_a_chain_of_them_change_nothing(algorithm: str) -> None:
     output = compare_killed_runs("--kills", "20", "--chain", "8", "--algorithms", algorithm)
     print(output)
-    assert "21 of 21 killed runs are equal to the uninterrupted one" in output
+    assert re.search(r"(\d+) of \1 resumed runs are equal to the uninterrupted one", output)
 
 
 def killed_at_every_file_operation(

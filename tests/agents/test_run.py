@@ -81,7 +81,7 @@ def test_scalars_figures_and_videos_are_files_and_events(run: Run) -> None:
     with Image.open(png) as image:
         assert image.size == (100, 50)
     with Image.open(gif) as image:
-        assert image.n_frames == 3  # type: ignore[attr-defined]
+        assert image.n_frames == 3
     events = EventAccumulator(str(run.folder))
     events.Reload()
     assert [event.step for event in events.Scalars("eval/length")] == [10]

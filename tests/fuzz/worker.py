@@ -32,6 +32,8 @@ from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError, rea
 from separatrix.agents.common.configuration import (
     ConfigurationError,
     check_experiment,
+    differences,
+    experiment_data,
     load_experiment,
 )
 from separatrix.agents.common.metrics import read_metrics
@@ -263,8 +265,11 @@ class Runs:
                     found = run.latest_checkpoint()
                     config = run.config
         self.check(found, [str(warning.message) for warning in caught])
-        if all(each["file"] != "config.yaml" for each in damages):
-            require(config == self.config, "another configuration")
+        if config != self.config:
+            require(any(each["file"] == "config" for each in damages), "another configuration")
+            # What training then warns of.
+            saved = found.state["training"]["config"] if found else experiment_data(self.config)
+            require(differences(saved, experiment_data(config)), "silently another configuration")
 
     def check(self, found: Checkpoint | None, told: list[str]) -> None:
         """Whatever is read from a damaged run is what was written, or it was said what is lost."""
