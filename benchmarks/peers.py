@@ -41,6 +41,7 @@ def torchode(values: Tensor, interval: float, steps: int, field: Any) -> Way:
     times = torch.tensor([[0.0, interval]]).repeat(count, 1)
     problem = to.InitialValueProblem(y0=values, t_eval=times)
     first = torch.full((count,), interval / steps)
+    torch._dynamo.reset()  # each size compiles anew, and only so often without falling back
     solve = torch.compile(solver.solve)
 
     def run() -> Any:
