@@ -50,7 +50,7 @@ check: install
 	$(PYTEST) -x -q -m "not slow and not gpu" tests/core
 
 fuzz: install
-	$(PYTEST) -q --hypothesis-profile=thorough tests/fuzz
+	$(PYTEST) -q -n $(WORKERS) --hypothesis-profile=thorough tests/fuzz
 
 # The gates are recorded in one process, slow ones included, and only if all of them pass.
 docs: install
