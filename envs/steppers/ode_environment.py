@@ -177,12 +177,10 @@ class OdeEnvironment(Environment):
 
     def array_stepper(self, state: OdeState) -> OdeArrayStepper | None:
         """Returns a faster way to step one environment, which only the numba kernel has."""
-        from separatrix.envs.steppers.numba_backend import NumbaStepper
-
-        if isinstance(self._stepper, NumbaStepper) and self.num_envs == 1:
-            parameters = self._parameters.numpy()
-            return OdeArrayStepper(self._stepper, parameters, self.metric_names, state)
-        return None
+        if self.system.backend != "numba" or self.num_envs != 1:
+            return None
+        parameters = self._parameters.numpy()
+        return OdeArrayStepper(self._stepper, parameters, self.metric_names, state)
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""

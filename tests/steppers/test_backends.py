@@ -34,6 +34,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 KERNEL = "triton" if INTERPRETED else "numba"
 IDS = [name for name, entry in REGISTRY.items() if "integrator" in entry.options]
 QUICK = ("separatrix/Lorenz-v0", "separatrix/Rossler-v0", "separatrix/CartPoleSwingUp-v0")
+SLOW_VARIABLE = ("separatrix/HindmarshRose-v0",)  # its adaptation hardly moves in an interval
 BATCH = 70  # two full blocks of lanes and a part of one
 
 
@@ -148,9 +149,10 @@ def test_kernel_equals_torch(name: str, integrator: str, dtype: str, shared: boo
     assert torch.equal(found.terminated, expected.terminated)
     assert torch.equal(found.info["diverged"], expected.info["diverged"])
     assert torch.equal(found.state.interval, expected.state.interval)
-    # The bound must be able to fail: it is an order below what one interval changes.
+    # The bound must be able to fail: it is well below what one interval changes.
     changed = (expected.state.values - state.values).abs().amax(0)
-    assert (bound[:, : changed.shape[0]].amax(0) < 0.1 * changed).all()
+    share = 0.1 if name in SLOW_VARIABLE else 0.01
+    assert (bound[:, : changed.shape[0]].amax(0) < share * changed).all()
     observations = fused.observe(found.state), reference.observe(found.state)
     torch.testing.assert_close(*observations, rtol=8 * epsilon, atol=8 * epsilon)
 
