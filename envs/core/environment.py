@@ -140,6 +140,18 @@ class Environment(ABC):
     def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
         """Advances every environment by one control interval."""
 
+    def state_from(self, observation: Float[Tensor, "batch observation"], state: Any) -> Any:
+        """Returns the state of this environment that stands for a moment of the one it models.
+
+        A planner asks its model for it. A true model takes the state of the physics; a learned one
+        (`separatrix.agents.common.dynamics`) overrides this and reads the observation alone.
+
+        Args:
+            observation: What the modelled environment shows.
+            state: Its state.
+        """
+        return state.unwrapped
+
     def array_stepper(self, state: Any) -> ArrayStepper | None:
         """Returns a faster way to step one environment from a state on; None if there is none."""
         return None

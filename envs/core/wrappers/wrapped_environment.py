@@ -45,6 +45,10 @@ class WrappedEnvironment(Environment):
         """Advances every environment by one control interval."""
         return self.inner.step(state, action)
 
+    def state_from(self, observation: Float[Tensor, "batch observation"], state: Any) -> Any:
+        """Returns the state of the modelled environment, which has the same wrappers."""
+        return state
+
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""
         inner = self.inner.select(rows)

@@ -1,0 +1,1 @@
+"""Planners: controllers that search over sequences of actions in a model."""

@@ -1,0 +1,1 @@
+"""What environments are made of: equilibria, linear models, Lyapunov exponents, orbits."""
