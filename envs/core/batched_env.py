@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.inputs import (
     RENDER_MODES,
     check_options,
@@ -46,7 +47,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
     Whatever is handed out is fresh memory.
 
     Args:
-        environment_id: Registered id.
+        environment_id: Registered id; or an environment made before.
         num_envs: Size of the batch.
         max_episode_steps: Steps after which an episode is truncated.
         output: "numpy" or "torch"; torch tensors stay on the device. Actions may be either.
@@ -60,7 +61,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
 
     def __init__(
         self,
-        environment_id: str,
+        environment_id: str | Environment,
         num_envs: int = 1,
         *,
         max_episode_steps: int | None = None,

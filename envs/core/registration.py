@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import reprlib
 import sys
@@ -106,7 +107,7 @@ def find(environment_id: str) -> Registration:
 
 
 def make_environment(
-    environment_id: str,
+    environment_id: str | Environment,
     num_envs: int = 1,
     *,
     device: Any = "cpu",
@@ -119,7 +120,9 @@ def make_environment(
     """Makes the pure environment of an id.
 
     Args:
-        environment_id: Such as "separatrix/Lorenz-v0"; the namespace may be left out.
+        environment_id: Such as "separatrix/Lorenz-v0"; the namespace may be left out. Or an
+            environment made before, such as a learned one, so that the shells take it as well;
+            then only `horizon` and `wrap` may follow.
         num_envs: Size of the batch.
         device: A torch device, or its name.
         dtype: "float32" or "float64".
@@ -132,27 +135,47 @@ def make_environment(
     Raises:
         ValueError: An argument is not allowed; the message says what is.
     """
-    entry = find(environment_id)
-    for name in options:
-        if name not in entry.options:
-            hint = suggest(name, [*entry.options, "wrap"])
-            raise ValueError(f"unknown option {name!r} of {entry.id}; {hint}")
     check_count("num_envs", num_envs)
     if horizon is not None:
         check_count("max_episode_steps", horizon)
     from separatrix.envs.core.wrappers import read_wrappers
 
     wrappers = read_wrappers(wrap)
-    environment = entry.build(
-        num_envs=num_envs,
-        device=_device(device),
-        dtype=_dtype(dtype),
-        backend=backend,
-        horizon=entry.horizon if horizon is None else horizon,
-        options=options,
-    )
+    if isinstance(environment_id, str):
+        entry = find(environment_id)
+        for name in options:
+            if name not in entry.options:
+                hint = suggest(name, [*entry.options, "wrap"])
+                raise ValueError(f"unknown option {name!r} of {entry.id}; {hint}")
+        environment = entry.build(
+            num_envs=num_envs,
+            device=_device(device),
+            dtype=_dtype(dtype),
+            backend=backend,
+            horizon=entry.horizon if horizon is None else horizon,
+            options=options,
+        )
+    else:
+        environment = _made_before(environment_id, num_envs, horizon, options)
     for wrapper in wrappers:
         environment = wrapper.wrap(environment)
+    return environment
+
+
+def _made_before(
+    environment: Any, num_envs: int, horizon: int | None, options: Mapping[str, Any]
+) -> Environment:
+    from separatrix.envs.core.environment import Environment
+
+    if not isinstance(environment, Environment):
+        got = reprlib.repr(environment)
+        raise ValueError(f"unknown environment {got}; allowed: an id or an Environment")
+    if options:
+        raise ValueError(f"option {next(iter(options))!r} comes too late for an environment made")
+    if environment.num_envs != num_envs:
+        raise ValueError(f"num_envs: got {num_envs}; allowed: {environment.num_envs}, as made")
+    environment = copy.copy(environment)
+    environment.horizon = environment.horizon if horizon is None else horizon
     return environment
 
 

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from separatrix.envs.core.environment import ArrayStepper
+from separatrix.envs.core.environment import ArrayStepper, Environment
 from separatrix.envs.core.inputs import (
     RENDER_MODES,
     check_options,
@@ -32,7 +32,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     the same seed, as environment 0 of a batch does.
 
     Args:
-        environment_id: Registered id.
+        environment_id: Registered id; or an environment made before.
         render_mode: None or "rgb_array".
         options: As for `make_environment`.
 
@@ -42,7 +42,9 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
 
-    def __init__(self, environment_id: str, render_mode: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, environment_id: str | Environment, render_mode: str | None = None, **options: Any
+    ) -> None:
         check_render_mode(render_mode)
         check_options(options)
         self.environment = make_environment(environment_id, 1, **options)

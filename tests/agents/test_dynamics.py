@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 from torch import Tensor, nn
 
 import separatrix  # noqa: F401  (registers the environments)
@@ -25,7 +27,9 @@ from separatrix.agents.common.projections import unit_circle
 from separatrix.agents.common.replay import ReplayBuffer, Transitions
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.open_loop import RandomController, ZeroController
+from separatrix.envs.core.batched_env import BatchedEnv
 from separatrix.envs.core.registration import make_environment
+from separatrix.envs.core.single_env import SingleEnv
 
 SMALL = EnsembleConfig(members=3, elites=2, hidden=(32, 32), termination_head=True)
 
@@ -311,6 +315,29 @@ def test_controllers_can_be_evaluated_in_it(lorenz: tuple[DynamicsEnsemble, Any,
     model = learned_environment(ensemble, true, starts=starts, horizon=20)
     evaluation = evaluate(model, ZeroController(model), torch.arange(16))
     assert evaluation.returns.isfinite().all() and (evaluation.lengths <= 20).all()
+
+
+def test_the_shells_take_it(lorenz: tuple[DynamicsEnsemble, Any, Tensor]) -> None:
+    ensemble, true, starts = lorenz
+    model = learned_environment(ensemble, true, starts=starts, num_envs=4)
+    envs = BatchedEnv(model, 4, max_episode_steps=5)
+    first, _ = envs.reset(seed=3)
+    for _ in range(5):
+        observation, _, terminated, truncated, infos = envs.step(np.zeros((4, 1)))
+    assert truncated.all() and not terminated.any() and model.horizon == true.horizon
+    assert envs.observation_space.contains(observation)
+    np.testing.assert_array_equal(infos["final_info"]["episode_length"], [5] * 4)
+    single = SingleEnv(learned_environment(ensemble, true, starts=starts, num_envs=1))
+    np.testing.assert_array_equal(single.reset(seed=3)[0], first[0])
+    check_env(single, skip_render_check=True)
+    for arguments, message in (
+        ((model, 5), "num_envs: got 5; allowed: 4, as made"),
+        ((3.0, 4), "unknown environment 3.0; allowed: an id or an Environment"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_environment(*arguments)
+    with pytest.raises(ValueError, match="'rho' comes too late"):
+        make_environment(model, 4, rho=20.0)
 
 
 def test_rewards_stay_in_the_range_and_functions_take_their_place(

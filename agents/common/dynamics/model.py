@@ -124,11 +124,10 @@ class DynamicsEnsemble(nn.Module):
         raw = self.network(self.inputs(torch.cat((observation, action), -1)), members)
         size = self.targets.mean.shape[0]
         mean = raw[..., :size]
-        log_variance = None
+        log_variance: Tensor | None = None
         if self.config.probabilistic:
-            low, high = self.log_variance_low, self.log_variance_high
-            if members is not None:
-                low, high = low[members], high[members]
+            every = slice(None) if members is None else members
+            low, high = self.log_variance_low[every], self.log_variance_high[every]
             log_variance = raw[..., size : size + self.observation_size]
             # Softly between bounds that are learned, too.
             log_variance = high - nn.functional.softplus(high - log_variance)
