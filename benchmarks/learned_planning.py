@@ -23,7 +23,7 @@ import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.common.collector import Collector
 from separatrix.agents.common.dynamics.environment import LearnedEnvironment, learned_environment
 from separatrix.agents.common.dynamics.model import DynamicsEnsemble, EnsembleConfig
-from separatrix.agents.common.dynamics.training import FitConfig, fit_ensemble
+from separatrix.agents.common.dynamics.training import TrainingConfig, train_ensemble
 from separatrix.agents.common.projections import unit_circle
 from separatrix.agents.common.replay import ReplayBuffer
 from separatrix.controllers.evaluation import bootstrap_interval
@@ -38,18 +38,18 @@ from separatrix.envs.core.registration import make_environment
 
 OPTIONS = {"control_interval": 0.04, "substeps": 4, "horizon": 250}
 ENVIRONMENTS, RANDOM, ROUND, ROUNDS = 5, 200, 50, 16
-ENSEMBLE = EnsembleConfig(members=5, elites=5, hidden=(128, 128))
-FIT = FitConfig(max_epochs=60, patience=5)
+ENSEMBLE = EnsembleConfig(members=5, elites=5, hidden=(64, 64))
+TRAINING = TrainingConfig(max_epochs=60, patience=5)
 COSINE, SINE = 1, 2
 
 PLANNERS: dict[str, Callable[[Environment, int], Planner]] = {
     "ICEM": lambda model, seed: ICEM(
-        model, horizon=30, population=64, iterations=3, execute="mean", seed=seed
+        model, horizon=25, population=40, iterations=3, execute="mean", seed=seed
     ),
     "MPPI": lambda model, seed: MPPI(
-        model, horizon=30, population=192, noise_exponent=2.0, standard_deviation=0.7, seed=seed
+        model, horizon=25, population=100, noise_exponent=2.0, standard_deviation=0.7, seed=seed
     ),
-    "GradientMPC": lambda model, seed: GradientMPC(model, horizon=30, seed=seed),
+    "GradientMPC": lambda model, seed: GradientMPC(model, horizon=25, starts=4, seed=seed),
 }
 
 
@@ -74,14 +74,14 @@ def learn(seed: int) -> tuple[LearnedEnvironment, list[dict[str, Any]]]:
 
     def train() -> LearnedEnvironment:
         begin = time.perf_counter()
-        fit = fit_ensemble(ensemble, buffer.ordered(), FIT, generator)
+        trained = train_ensemble(ensemble, buffer.ordered(), TRAINING, generator)
         data = buffer.ordered()
         history.append(
             {
                 "steps": len(buffer),
                 "mean_reward": data.reward[-ROUND:].mean().item(),
-                "held_out_error": fit.error.mean().item(),
-                "epochs": fit.epochs,
+                "held_out_error": trained.error.mean().item(),
+                "epochs": trained.epochs,
                 "training_seconds": time.perf_counter() - begin,
             }
         )

@@ -16,8 +16,8 @@ import torch
 
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.common.provenance import git_state, versions
-from separatrix.cli.control import make_controller
 from separatrix.cli.evaluate import episode_seeds
+from separatrix.controllers.catalog import make_controller
 from separatrix.controllers.evaluation import bootstrap_interval, evaluate
 from separatrix.envs.core.registration import REGISTRY, make_environment
 
@@ -36,7 +36,7 @@ def measure(environment_id: str) -> list[dict[str, Any]]:
     rows = []
     for name in ("zero", "random", "lqr"):
         try:
-            controller = make_controller(name, environment, 0)
+            controller = make_controller(name, environment)
         except ValueError:  # no equilibrium
             continue
         found = evaluate(environment, controller, episode_seeds(0, EPISODES)).columns()

@@ -221,9 +221,12 @@ class ComposedEnvironment(Environment):
         )
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
-        """Returns the environment of some rows of the batch."""
+        """Returns the environment of some rows of the batch; itself if parameters are shared."""
+        system, task = self.system.select(rows), self.task.select(rows)
+        if system is self.system and task is self.task:
+            return self
         selected = copy.copy(self)
-        selected.system, selected.task = self.system.select(rows), self.task.select(rows)
+        selected.system, selected.task = system, task
         return selected
 
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:

@@ -16,8 +16,8 @@ from separatrix.agents.common.dynamics.environment import learned_environment
 from separatrix.agents.common.dynamics.model import DynamicsEnsemble, EnsembleConfig
 from separatrix.agents.common.dynamics.network import EnsembleNetwork, Normalizer
 from separatrix.agents.common.dynamics.training import (
-    FitConfig,
-    fit_ensemble,
+    TrainingConfig,
+    train_ensemble,
     held_out_windows,
     loss,
     rollout_error,
@@ -54,7 +54,7 @@ def trained(config: EnsembleConfig = SMALL, **changes: Any) -> tuple[DynamicsEns
     ensemble = DynamicsEnsemble(2, 1, config, seed=1)
     chosen: dict[str, Any] = {"max_epochs": 60, "patience": 60, "batch_size": 64, **changes}
     generator = torch.Generator().manual_seed(2)
-    return ensemble, fit_ensemble(ensemble, linear_data(), FitConfig(**chosen), generator)
+    return ensemble, train_ensemble(ensemble, linear_data(), TrainingConfig(**chosen), generator)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_noise_of_the_data_is_learned_as_deviation() -> None:
     data = Transitions(x, torch.zeros_like(x), no.float(), x.sin() + noise, no, no)
     config = EnsembleConfig(members=2, elites=2, hidden=(16,), reward_head=False)
     ensemble = DynamicsEnsemble(1, 1, config, seed=0)
-    fit_ensemble(ensemble, data, FitConfig(rollout=1, batch_size=32, patience=40), generator)
+    train_ensemble(ensemble, data, TrainingConfig(rollout=1, batch_size=32, patience=40), generator)
     with torch.no_grad():
         predicted = ensemble.predict(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1))
     assert (predicted.observation_deviation - 0.3).abs().max() < 0.05
@@ -158,7 +158,7 @@ def test_the_same_seeds_train_the_same_ensemble() -> None:
 
 def test_members_keep_their_best_weights() -> None:
     ensemble, fit = trained(max_epochs=25, patience=25, learning_rate=0.05)
-    _, starts = split(linear_data().last, FitConfig())
+    _, starts = split(linear_data().last, TrainingConfig())
     held_out = held_out_windows(linear_data(), starts, 10)
     torch.testing.assert_close(rollout_error(ensemble, held_out), fit.error)
     assert set(ensemble.elites.tolist()) == set(fit.error.argsort()[:2].tolist())
@@ -170,7 +170,7 @@ def test_training_stops_when_nothing_improves() -> None:
 
 
 def test_nothing_held_out_is_trained_on_as_data_grow() -> None:
-    config = FitConfig(rollout=5, holdout=0.25)
+    config = TrainingConfig(rollout=5, holdout=0.25)
     last = torch.zeros((400, 3), dtype=torch.bool)
     last[37::61] = True
     training, starts = split(last, config)
@@ -188,7 +188,7 @@ def test_nothing_held_out_is_trained_on_as_data_grow() -> None:
 def test_the_error_of_a_perfect_model_is_zero_and_of_a_broken_one_infinite() -> None:
     ensemble, _ = trained(max_epochs=1)
     data = linear_data()
-    held_out = held_out_windows(data, split(data.last, FitConfig())[1], 10)
+    held_out = held_out_windows(data, split(data.last, TrainingConfig())[1], 10)
 
     class Perfect(DynamicsEnsemble):
         def predict(self, observation: Tensor, action: Tensor, members: Any = None) -> Any:
@@ -216,8 +216,8 @@ def lorenz() -> tuple[DynamicsEnsemble, Any, Tensor]:
     Collector(environment, buffer, 0).collect(RandomController(environment, 0), 1000)
     config = EnsembleConfig(members=3, elites=2, hidden=(64, 64))
     ensemble = DynamicsEnsemble(3, 1, config, seed=0)
-    fit = FitConfig(max_epochs=30, patience=30)
-    fit_ensemble(ensemble, buffer.ordered(), fit, torch.Generator().manual_seed(0))
+    fit = TrainingConfig(max_epochs=30, patience=30)
+    train_ensemble(ensemble, buffer.ordered(), fit, torch.Generator().manual_seed(0))
     return ensemble, environment, buffer.ordered().observation.flatten(0, 1)
 
 
@@ -402,7 +402,7 @@ def test_bad_input_is_refused(lorenz: tuple[DynamicsEnsemble, Any, Tensor]) -> N
         EnsembleConfig(members=2, elites=3)
     for changes in ({"holdout": 0.7}, {"learning_rate": 0.0}, {"patience": 0}, {"improvement": 1}):
         with pytest.raises(ValueError, match="allowed"):
-            FitConfig(**changes)
+            TrainingConfig(**changes)
     with pytest.raises(ValueError, match="propagation: got 'median'; allowed: mean"):
         learned_environment(ensemble, true, starts=starts, propagation="median")
     with pytest.raises(ValueError, match="sizes"):
@@ -411,8 +411,8 @@ def test_bad_input_is_refused(lorenz: tuple[DynamicsEnsemble, Any, Tensor]) -> N
         learned_environment(ensemble, true, starts=starts[:0])
     short = linear_data(times=40)
     with pytest.raises(ValueError, match="got 40 times"):
-        fit_ensemble(DynamicsEnsemble(2, 1, SMALL, 0), short, FitConfig(), torch.Generator())
+        train_ensemble(DynamicsEnsemble(2, 1, SMALL, 0), short, TrainingConfig(), torch.Generator())
     data = linear_data()
     data.reward[3] = torch.nan
     with pytest.raises(ValueError, match="NaN"):
-        fit_ensemble(DynamicsEnsemble(2, 1, SMALL, 0), data, FitConfig(), torch.Generator())
+        train_ensemble(DynamicsEnsemble(2, 1, SMALL, 0), data, TrainingConfig(), torch.Generator())

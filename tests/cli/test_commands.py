@@ -155,6 +155,16 @@ def test_control_compares_controllers(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == table
 
 
+def test_control_plans_with_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["control_interval=0.04", "substeps=4"]
+    settings = ["icem.population=20", "icem.iterations=2", "icem.horizon=10"]
+    line = ["control", "zero", "icem", "--environment", "CartPoleSwingUp-v0", "--episodes", "2"]
+    assert run([*line, "--option", *options, "--setting", *settings]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "return" in line]
+    zero, planned = (float(cell.split()[0]) for cell in rows[0][2:4])
+    assert planned > 10 * zero
+
+
 def test_doctor_steps_every_environment(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,19 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
         (["control", "zero", "--environment", "Lorenz-v0", "--option", "rho"], ["key=value"]),
         (["control", "zero", "--environment", "Lorenz-v0", "--option", "rh=1"], ["'rho'"]),
         (["control", "zero", "--environment", "Lorenz-v0", "--episodes", "1"], ["2 or more"]),
+        (
+            ["control", "icem", "--environment", "Lorenz-v0", "--setting", "icem.size=3"],
+            ["icem has no setting 'size'", "population"],
+        ),
+        (
+            ["control", "icem", "--environment", "Lorenz-v0", "--setting", "cem.population=3"],
+            ["got setting 'cem.population'", "of the controllers icem"],
+        ),
+        (
+            ["control", "icem", "--environment", "Lorenz-v0", "--setting", "icem.population=-3"],
+            ["population: got -3"],
+        ),
+        (["control", "ogy", "--environment", "Lorenz-v0"], ["section"]),
         (["control", "zero", "--environment", "Lorenz-v0", "--seed", "-1"], ["got seed -1"]),
     ],
 )

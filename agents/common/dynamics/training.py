@@ -21,7 +21,7 @@ MOST_WINDOWS = 512
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class TrainingConfig:
     """How an ensemble is trained.
 
     Attributes:
@@ -61,7 +61,7 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Training:
     """What training came to."""
 
     epochs: int
@@ -75,12 +75,12 @@ class Fit:
     weights."""
 
 
-def fit_ensemble(
+def train_ensemble(
     ensemble: DynamicsEnsemble,
     transitions: Transitions,
-    config: FitConfig,
+    config: TrainingConfig,
     generator: torch.Generator,
-) -> Fit:
+) -> Training:
     """Trains an ensemble, from the weights that it has.
 
     The normalisers are taken from the training data. Members differ by their initial weights and
@@ -139,7 +139,7 @@ def fit_ensemble(
         for kept_weight, weight in zip(best, weights, strict=True):
             weight.copy_(kept_weight)
     ensemble.elites = best_error.argsort()[: ensemble.config.elites].sort().values
-    return Fit(epoch, steps, best_error)
+    return Training(epoch, steps, best_error)
 
 
 def loss(
@@ -174,7 +174,7 @@ def loss(
 
 
 def split(
-    last: Bool[Tensor, "times environments"], config: FitConfig
+    last: Bool[Tensor, "times environments"], config: TrainingConfig
 ) -> tuple[Bool[Tensor, "times environments"], Int64[Tensor, "windows 2"]]:
     """Tells which transitions are trained on, and where the held-out windows start.
 

@@ -1,5 +1,6 @@
 """`separatrix control`: controllers that need no training, side by side."""
 
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -12,14 +13,11 @@ from separatrix.cli.errors import reported
 from separatrix.cli.evaluate import episode_seeds
 from separatrix.cli.options import parse_options
 from separatrix.cli.tables import evaluation_table
-from separatrix.controllers.controller import Controller
+from separatrix.controllers.catalog import CONTROLLERS, make_controller
 from separatrix.controllers.evaluation import evaluate
-from separatrix.controllers.lqr import LQR
-from separatrix.controllers.open_loop import RandomController, ZeroController
-from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import find, make_environment
 
-Name = Literal["zero", "random", "lqr"]
+Name = Literal[tuple(CONTROLLERS)]  # type: ignore[valid-type]
 
 
 def run(arguments: list[str]) -> int:
@@ -32,6 +30,7 @@ def control(
     environment: str,
     option: tuple[str, ...] = (),
     wrap: tuple[str, ...] = (),
+    setting: tuple[str, ...] = (),
     episodes: int = 128,
     seed: int = 0,
     device: str = "cpu",
@@ -43,8 +42,9 @@ def control(
         environment: Id of the environment, such as Lorenz-v0.
         option: Parameters of the system and options of the task, as key=value.
         wrap: Wrappers in order, as in an experiment: "{kind: action_delay, steps: 2}".
+        setting: Settings of the controllers, as controller.setting=value: icem.population=128.
         episodes: Episodes, run as one batch.
-        seed: Seed of the episodes, and of the random controller.
+        seed: Seed of the episodes, and of controllers that draw random numbers.
         device: Device of the environment.
     """
     seeds = episode_seeds(seed, episodes)
@@ -53,9 +53,10 @@ def control(
         options: dict[str, Any] = dict(parse_options(option))
         wrappers = [load_strictly(text) for text in wrap]
         made = make_environment(id, episodes, device=device, wrap=wrappers, **options)
-    with reported(ValueError, TypeError):
-        acting: dict[str, Controller] = {
-            name: make_controller(name, made, seed) for name in controllers
+    with reported(ValueError, TypeError, ImportError):
+        settings = read_settings(setting, controllers)
+        acting = {
+            name: make_controller(name, made, seed=seed, **settings[name]) for name in controllers
         }
     evaluations = {name: evaluate(made, each, seeds) for name, each in acting.items()}
     title = " ".join([id, *option, *wrap]) + f", {episodes} episodes"
@@ -63,21 +64,28 @@ def control(
     return 0
 
 
-def make_controller(name: Name, environment: Environment, seed: int) -> Controller:
-    """Make a controller.
+def read_settings(
+    settings: Sequence[str], controllers: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Read settings of controllers.
 
     Args:
-        name: Its name on the command line.
-        environment: Where it acts.
-        seed: Seed of the random controller.
+        settings: Texts such as `icem.population=128`.
+        controllers: Names of the controllers that are made.
 
     Returns:
-        The controller.
+        Settings of each controller, by name.
+
+    Raises:
+        ValueError: If a text is no setting, or its controller is not made.
     """
-    match name:
-        case "zero":
-            return ZeroController(environment)
-        case "random":
-            return RandomController(environment, seed)
-        case "lqr":
-            return LQR(environment)
+    read: dict[str, dict[str, Any]] = {name: {} for name in controllers}
+    for key, value in parse_options(settings).items():
+        name, _, setting = key.partition(".")
+        if not setting or name not in read:
+            raise ValueError(
+                f"got setting {key!r}; allowed is controller.setting=value, such as "
+                f"icem.population=128, of the controllers {', '.join(controllers)}"
+            )
+        read[name][setting] = value
+    return read

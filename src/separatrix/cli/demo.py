@@ -14,9 +14,9 @@ from separatrix.agents.baselines.train import train
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
 from separatrix.agents.experiment import EvaluationConfig
-from separatrix.cli.control import make_controller
 from separatrix.cli.evaluate import episode_seeds, log_pictures
 from separatrix.cli.tables import mean_with_interval
+from separatrix.controllers.catalog import make_controller
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import Evaluation, evaluate
 from separatrix.envs.core.registration import make_environment
@@ -99,9 +99,9 @@ def compare(
         policy = load_policy(config, checkpoint, made)
         log_pictures(run, made, policy, seeds, checkpoint.step)
     controllers: dict[str, Controller] = {
-        "zero": make_controller("zero", made, config.seed),
-        "random": make_controller("random", made, config.seed),
-        "LQR": make_controller("lqr", made, config.seed),
+        "zero": make_controller("zero", made, seed=config.seed),
+        "random": make_controller("random", made, seed=config.seed),
+        "LQR": make_controller("lqr", made, seed=config.seed),
         "PPO": policy,
     }
     return {name: evaluate(made, each, seeds) for name, each in controllers.items()}
