@@ -78,12 +78,13 @@ def test_stlsq_is_pysindys(name: str, threshold: float, alpha: float, unbias: bo
     np.testing.assert_allclose(found.coefficients.numpy(), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("unbias", [True, False])
 @pytest.mark.parametrize("max_iter", [1, 2, 3])
-def test_too_few_iterations_end_where_pysindys_do(max_iter: int) -> None:
+def test_too_few_iterations_end_where_pysindys_do(max_iter: int, unbias: bool) -> None:
     theta, targets = data("swing-up", rows=60, noise=4.0)
     options: dict[str, Any] = {"threshold": 0.3, "alpha": 1.0, "max_iter": max_iter}
-    expected = by_pysindy(pysindy.STLSQ(unbias=False, **options), theta, targets)
-    found = STLSQ(unbias=False, **options).fit(theta, targets)
+    expected = by_pysindy(pysindy.STLSQ(unbias=unbias, **options), theta, targets)
+    found = STLSQ(unbias=unbias, **options).fit(theta, targets)
     np.testing.assert_allclose(found.coefficients.numpy(), expected, rtol=1e-9, atol=1e-12)
     enough = STLSQ(0.3, 1.0, unbias=False).fit(theta, targets).coefficients
     unsettled = ((enough != 0) != (found.coefficients != 0)).any(1)
@@ -133,6 +134,17 @@ def test_coefficients_that_data_leave_open_are_the_smallest() -> None:
     expected = torch.linalg.lstsq(theta, targets, driver="gelsd").solution.T
     found = STLSQ(0.0, 0.0).fit(theta, targets).coefficients
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_fewer_rows_than_features() -> None:
+    """The smallest of all coefficients that fit exactly; with a ridge, PySINDy's."""
+    theta, targets = data("cubic", rows=12)
+    expected = torch.linalg.lstsq(theta, targets, driver="gelsd").solution.T
+    found = STLSQ(0.0, 0.0).fit(theta, targets).coefficients
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    theirs = by_pysindy(pysindy.STLSQ(threshold=0.1, alpha=0.1, unbias=False), theta, targets)
+    ours = STLSQ(0.1, 0.1, unbias=False).fit(theta, targets).coefficients
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-8, atol=1e-10)
 
 
 def test_weights_are_repeated_rows() -> None:

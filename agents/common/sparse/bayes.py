@@ -133,7 +133,6 @@ class SparseBayes(Optimizer):
     def _residual(problem: LeastSquares, problems: Tensor, mean: Tensor, energy: Tensor) -> Tensor:
         """Sum of squares that the mean leaves, as far as rounding lets it be told from zero."""
         gram = problem.gram[problems // problem.num_targets]
-        explained = (mean * (2 * problem.moment[problems] - (gram @ mean[..., None])[..., 0])).sum(
-            1
-        )
+        image = (gram @ mean[..., None])[..., 0]
+        explained = (mean * (2 * problem.moment[problems] - image)).sum(1)
         return torch.maximum(energy - explained, SMALLEST_RESIDUAL * energy)

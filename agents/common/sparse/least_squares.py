@@ -129,20 +129,17 @@ class LeastSquares:
         triangles = torch.stack([self._triangle(int(m)) for m in members])[place].cpu()
         matrix = triangles[:, :, :features]
         right = triangles[torch.arange(len(problems)), :, features + target.cpu()]
-        if ridge > 0:
-            matrix = torch.cat(
-                [matrix, torch.diag_embed(ridge**0.5 / self.scale[problems]).cpu()], 1
-            )
-            right = torch.cat([right, right.new_zeros((len(problems), features))], 1)
+        scale = self.scale[problems].cpu()
+        matrix = torch.cat([matrix, torch.diag_embed(ridge**0.5 / scale)], 1)
+        right = torch.cat([right, torch.zeros_like(scale)], 1)
         matrix = matrix * support[:, None].cpu()
         left, values, right_t = torch.linalg.svd(matrix, full_matrices=False)
         smallest = max(matrix.shape[1:]) * torch.finfo(values.dtype).eps * values[:, :1]
         used = (values > smallest)[..., None]
         projected = torch.where(used, left.mT @ right[..., None] / values[..., None], 0.0)
-        scale = self.scale[problems].cpu()[..., None]
-        found = right_t.mT @ projected / scale
+        found = right_t.mT @ projected / scale[..., None]
         # Among all minimizers, which differ by what the matrix maps to zero, the smallest.
-        free = torch.where(used, 0.0, right_t).mT / scale
+        free = torch.where(used, 0.0, right_t).mT / scale[..., None]
         found = found - free @ torch.linalg.lstsq(free, found, driver="gelsd").solution
         return found[..., 0].to(support.device) * support
 

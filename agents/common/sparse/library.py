@@ -55,6 +55,14 @@ class Library(ABC):
         Raises:
             ValueError: The last axis is not the inputs', or the dtype is not a floating one.
         """
+        return self.flat_rows(inputs).T.reshape(*inputs.shape[:-1], self.num_features)
+
+    def flat_rows(self, inputs: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "features batch"]:
+        """Evaluates the features component-major, with all axes of the batch in one.
+
+        Raises:
+            ValueError: The last axis is not the inputs', or the dtype is not a floating one.
+        """
         if inputs.ndim == 0 or inputs.shape[-1] != len(self.names):
             raise ValueError(
                 f"inputs: got shape {tuple(inputs.shape)}; allowed: (..., {len(self.names)}) for "
@@ -62,9 +70,7 @@ class Library(ABC):
             )
         if not inputs.is_floating_point():
             raise ValueError(f"inputs: got dtype {inputs.dtype}; allowed: a floating dtype")
-        batch = inputs.shape[:-1]
-        rows = self.rows(inputs.reshape(-1, len(self.names)).T)
-        return rows.T.reshape(*batch, self.num_features)
+        return self.rows(inputs.reshape(-1, len(self.names)).T)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

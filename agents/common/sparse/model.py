@@ -92,7 +92,9 @@ class SparseModel:
         Raises:
             ValueError: The inputs have another shape or are no floats.
         """
-        return self.library(inputs) @ self.coefficients.to(inputs).mT
+        # Coefficients times component-major features: the other way round is 50 times slower.
+        rows = self.coefficients.to(inputs) @ self.library.flat_rows(inputs)
+        return rows.T.reshape(*inputs.shape[:-1], len(self.targets))
 
     def predict_members(
         self, inputs: Float[Tensor, "*batch inputs"]
@@ -105,9 +107,9 @@ class SparseModel:
         Raises:
             ValueError: The inputs have another shape or are no floats.
         """
-        features, members = self.library(inputs), self.members.to(inputs)
-        result = features.reshape(-1, features.shape[-1]) @ members.mT
-        return result.reshape(len(members), *features.shape[:-1], len(self.targets))
+        rows = self.members.to(inputs).flatten(0, 1) @ self.library.flat_rows(inputs)
+        rows = rows.unflatten(0, (len(self.members), len(self.targets)))
+        return rows.mT.reshape(len(self.members), *inputs.shape[:-1], len(self.targets))
 
     def equations(self, digits: int = 4) -> tuple[str, ...]:
         """Returns every target as text, such as `dx = -10 x + 10 y`.

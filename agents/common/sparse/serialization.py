@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = (
     "Add Mul Pow Rational sin cos exp log tanh Abs sign Heaviside Max Min Piecewise And Or Not "
-    "Equality Unequality StrictGreaterThan GreaterThan StrictLessThan LessThan"
+    "StrictGreaterThan GreaterThan StrictLessThan LessThan"
 ).split()
 
 

@@ -68,7 +68,7 @@ class STLSQ(Optimizer):
             moving = moving[changed]
             if len(moving) == 0:
                 break
-        if self.unbias and self.alpha > 0:
+        if self.unbias:
             every = torch.arange(len(support), device=support.device)
             coefficients = torch.where(support, problem.solve(every, support, 0.0), 0.0)
         converged = torch.ones(len(support), dtype=torch.bool, device=support.device)
