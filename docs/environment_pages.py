@@ -143,11 +143,13 @@ def latex_equations(definition: OdeDefinition) -> list[str] | None:
         for symbol in (*program.state, *program.control, *program.parameter)
     }
     printed = []
-    for symbol, derivative in zip(program.state, program.vector_field, strict=True):
-        right = sympy.latex(derivative, symbol_names=names)
+    for symbol, value in zip(program.state, program.vector_field, strict=True):
+        right = sympy.latex(value, symbol_names=names)
         if len(right) > LONGEST:
             return None
-        printed.append(rf"\dot{{{names[symbol]}}} &= {right}")
+        name = names[symbol]
+        left = rf"{name} &\mapsto" if definition.discrete else rf"\dot{{{name}}} &="
+        printed.append(f"{left} {right}")
     return printed
 
 

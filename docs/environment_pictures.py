@@ -16,6 +16,7 @@ from PIL import Image
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import RandomController, ZeroController
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.registration import Registration, make_environment
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.ode_system import OdeState
@@ -32,7 +33,7 @@ class Episode:
     """An episode of one environment.
 
     Attributes:
-        states: `FINE` rows a control interval.
+        states: `FINE` rows a control interval; of a map one.
         reward: Mean over the last tenth of the episode.
         end: The last state.
     """
@@ -54,9 +55,9 @@ def draw(entry: Registration) -> bytes:
     controlled = _run(entry, controller, state)
     near = target is not None and controlled.reward < 0.9 * environment.reward_range[1]
     if near:
-        linear = environment.linearize()
+        linear = linearize(environment)
         beside = linear.c[0].pinverse() @ linear.c.new_full((linear.c.shape[1],), NEAR)
-        state = replace(state, values=(linear.equilibrium + beside).to(environment.dtype))
+        state = replace(state, values=(linear.state + beside).to(environment.dtype))
         controlled = _run(entry, controller, state)
     free = _run(entry, ZeroController(environment), state)
 
@@ -73,7 +74,8 @@ def draw(entry: Registration) -> bytes:
         if len(names) == SPACE:
             axes.set_box_aspect(None, zoom=0.86)  # else the last label is cut off
         if len(names) <= SPACE:
-            _orbit(axes, episode.states, target, names, colour)
+            line = " ." if environment.system.definition.discrete else "-"
+            _orbit(axes, episode.states, target, names, colour, line)
             _limits(axes, episode.states if near else both)
         elif len(names) <= LINES:
             _lines(axes, episode.states, target, names, interval)
@@ -95,7 +97,7 @@ def _made(entry: Registration, **options: Any) -> OdeEnvironment:
 def _feedback(environment: OdeEnvironment) -> tuple[Controller, str, np.ndarray | None]:
     """Returns a controller, its name, and the equilibrium it holds."""
     try:
-        target = environment.linearize().equilibrium[0].numpy()
+        target = linearize(environment).state[0].numpy()
         return LQR(environment), "LQR", target
     except (NotImplementedError, TypeError, ValueError):
         return RandomController(environment, seed=0), "random actions", None
@@ -103,15 +105,17 @@ def _feedback(environment: OdeEnvironment) -> tuple[Controller, str, np.ndarray 
 
 def _run(entry: Registration, controller: Controller, state: OdeState) -> Episode:
     environment = _made(entry)
-    interval = environment.control_interval / FINE
-    fine = _made(entry, control_interval=interval)
+    between_steps, fine = 0, environment
+    if not environment.system.definition.discrete:
+        between_steps = FINE - 1
+        fine = _made(entry, control_interval=environment.control_interval / FINE)
     controller.reset(torch.ones(1, dtype=torch.bool))
     rows, rewards = [state.values], []
     with torch.no_grad():
         for _ in range(environment.horizon):
             action = controller.act(environment.observe(state), state)
             between = state
-            for _ in range(FINE - 1):
+            for _ in range(between_steps):
                 between = fine.step(between, action).state
                 rows.append(between.values)
             transition = environment.step(state, action)
@@ -125,10 +129,15 @@ def _run(entry: Registration, controller: Controller, state: OdeState) -> Episod
 
 
 def _orbit(
-    axes: Any, states: np.ndarray, target: np.ndarray | None, names: Sequence[str], colour: str
+    axes: Any,
+    states: np.ndarray,
+    target: np.ndarray | None,
+    names: Sequence[str],
+    colour: str,
+    line: str,
 ) -> None:
-    """Draws a curve in the plane or space of the states."""
-    axes.plot(*states.T, color=colour, linewidth=0.9)
+    """Draws a curve, or of a map its points, in the plane or space of the states."""
+    axes.plot(*states.T, line, color=colour, linewidth=0.9, markersize=2)
     axes.plot(*states[:1].T, "o", color="black", markersize=4)
     if target is not None:
         axes.plot(*target[:, None], "*", color=TARGET, markersize=11)

@@ -7,8 +7,9 @@ RK4. After 500 time units each trajectory is stopped at a random time of the nex
 it the phases of a coherent oscillator such as Rossler's would stay together. The states are the
 points; the statistics are over 400 samples of every trajectory from there on, 0.25 time units
 apart (819,200 samples). All times are multiplied by the `pace` of a system much faster or slower
-than these. Components of one group, such as the sites of Lorenz-96, are alike by symmetry and share
-their statistics. Angles are wrapped to a turn.
+than these; of a map an iteration takes the place of 0.25 time units. Components of one group, such
+as the sites of Lorenz-96, are alike by symmetry and share their statistics. Angles are wrapped to a
+turn.
 
 A conservative system has no attractor. Points and statistics are those of as many draws from the
 energy shell that its episodes start on.
@@ -28,6 +29,7 @@ from separatrix.envs.chaotic.attractor import NUM_POINTS
 from separatrix.envs.chaotic.chen import chen
 from separatrix.envs.chaotic.chua import chua
 from separatrix.envs.chaotic.duffing import duffing
+from separatrix.envs.chaotic.henon import henon
 from separatrix.envs.chaotic.henon_heiles import henon_heiles
 from separatrix.envs.chaotic.hindmarsh_rose import hindmarsh_rose
 from separatrix.envs.chaotic.lorenz import lorenz
@@ -72,6 +74,7 @@ RECIPES = (
     Recipe(chen, (-10.0, 0.0, 37.0), 1.0, pace=0.4),
     Recipe(hindmarsh_rose, (-1.0, 0.0, 3.0), 0.5, pace=4.0),
     Recipe(van_der_pol, (0.0, 0.0), 1.0),
+    Recipe(henon, (0.0, 0.0), 0.05),
 )
 SHELLS = (henon_heiles,)
 
@@ -129,12 +132,14 @@ def compute_shell(definition: OdeDefinition) -> tuple[np.ndarray, dict[str, list
 
 def free_system(definition: OdeDefinition, pace: float = 1.0) -> OdeSystem:
     """Returns the system with its default parameters, without a safe box, in float64."""
+    substeps = 1 if definition.discrete else round(SAMPLING_INTERVAL / STEP)
     return OdeSystem(
         replace(definition, box=(np.array(-np.inf), np.array(np.inf))),
         {},
         num_envs=NUM_POINTS,
-        control_interval=pace * SAMPLING_INTERVAL,
-        substeps=round(SAMPLING_INTERVAL / STEP),
+        control_interval=1.0 if definition.discrete else pace * SAMPLING_INTERVAL,
+        substeps=substeps,
+        integrator="map" if definition.discrete else "rk4",
         device=torch.device("cpu"),
         dtype=torch.float64,
     )
@@ -151,7 +156,7 @@ def describe(system: OdeSystem, visited: torch.Tensor) -> dict[str, list[float]]
     if not visited.isfinite().all():
         raise ArithmeticError(f"{definition.name} left its attractor")
     control = visited.new_zeros((len(visited), len(definition.control_names)))
-    flow = system.vector_field(visited, control)
+    flow = system.vector_field(visited, control) - (visited if definition.discrete else 0.0)
     visited = turned(system, visited)
     columns: dict[str, list[float]] = {key: [] for key in STATISTICS}
     first = 0

@@ -44,6 +44,8 @@ class HoldFixedPoint(DistanceTask):
 
     def equilibrium(self, system: OdeSystem) -> Tensor:
         """Returns the fixed point of each environment, (1 or num_envs, state) in float64."""
+        from separatrix.envs.analysis.equilibria import fixed_point
+
         return fixed_point(system, self.near)
 
     def force(self, system: OdeSystem) -> Tensor:
@@ -71,45 +73,3 @@ class HoldFixedPoint(DistanceTask):
     def square_distance(self, state: Components, parameters: Parameters) -> Expression:
         """Returns the square of the Euclidean distance to the fixed point."""
         return sum((x - t) ** 2 for x, t in zip(state, parameters["target"], strict=True))
-
-
-def fixed_point(system: OdeSystem, near: tuple[float, ...], tolerance: float = 1e-12) -> Tensor:
-    """Finds a zero of the uncontrolled vector field by Newton's method, in float64.
-
-    Args:
-        system: The system; every environment's own parameters are used.
-        near: Where to start.
-        tolerance: Largest residual, relative to the size of the starting point (at least 1).
-
-    Returns:
-        Fixed points, (1, state) with shared parameters, else (num_envs, state).
-
-    Raises:
-        ValueError: Newton's method did not converge, or `near` is not a state.
-    """
-    import torch
-
-    from separatrix.envs.core.inputs import read_numbers
-
-    batch, size = 1 if system.shared else system.num_envs, len(system.definition.state_names)
-    start = read_numbers("near", near).to("cpu", torch.float64)
-    if start.shape != (size,) or not start.isfinite().all():
-        raise ValueError(f"near: got {near!r}; allowed: {size} finite numbers")
-    limit = tolerance * max(1.0, float(start.abs().max()))
-    values = start.repeat(batch, 1)
-    control = torch.zeros((batch, len(system.definition.control_names)), dtype=torch.float64)
-    for _ in range(50):
-        residual = system.vector_field(values, control)
-        found = residual.abs().amax(1, keepdim=True) <= limit
-        if found.all():
-            return values
-        jacobian, _ = system.jacobian(values, control)
-        step, singular = torch.linalg.solve_ex(jacobian, residual)
-        if singular.any():
-            break
-        # Nothing of a row may depend on its neighbours, hence no more steps where it is found.
-        values = torch.where(found, values, values - step)
-    raise ValueError(
-        f"{system.definition.name}: no fixed point found from {near} with parameters "
-        f"{ {name: value.tolist() for name, value in system.parameters.items()} }"
-    )

@@ -7,6 +7,8 @@ A scheme with matrix `a` and weights `b` advances x' = f(x) by one step h throug
 Sources: Euler, Heun (1900) and Kutta's classical scheme (1901) as in Hairer, Norsett, Wanner,
 Solving Ordinary Differential Equations I, sec. II.1; Tsit5 from Ch. Tsitouras, Comput. Math. Appl.
 62 (2011) 770, table 1 (its fifth-order weights; the seventh stage serves error estimates only).
+
+A map x <- f(x) is stepped by the scheme `MAP`, whose only slope replaces the state.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ class Tableau:
         order: Its order of convergence.
         a: Strictly lower triangular matrix, row i holding i coefficients.
         b: Weights of the stages.
+        replaces: Whether the slope, then the only one, replaces the state: a map.
     """
 
     name: str
     order: int
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    replaces: bool = False
 
 
 _SCHEMES = (
@@ -70,14 +74,17 @@ _SCHEMES = (
 )
 
 INTEGRATORS = {scheme.name: scheme for scheme in _SCHEMES}
+MAP = Tableau("map", 0, ((),), (1.0,), replaces=True)
 
 
 def tableau(name: str) -> Tableau:
-    """Looks a scheme up by name.
+    """Looks a scheme up by name; "map" is the scheme of maps.
 
     Raises:
         ValueError: The name is unknown.
     """
+    if name == MAP.name:
+        return MAP
     if not isinstance(name, str) or name not in INTEGRATORS:
         raise ValueError(
             f"unknown integrator {reprlib.repr(name)}; allowed: {', '.join(INTEGRATORS)}"

@@ -141,7 +141,8 @@ def _integrate(
         lines += _assign(field, printer, stage, f"shared{s}_", slopes)
     for i, symbol in enumerate(program.state):
         terms = [f"b{s} * k{s}_{i}" for s, weight in enumerate(scheme.b) if weight]
-        lines.append(f"w[{rows[symbol]}, j] = {' + '.join([f'x{i}', *terms])}")
+        total = f"k0_{i}" if scheme.replaces else " + ".join([f"x{i}", *terms])
+        lines.append(f"w[{rows[symbol]}, j] = {total}")
     return lines
 
 

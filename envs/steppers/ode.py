@@ -1,11 +1,12 @@
-"""The definition of an ODE system: one plain function of its components, with its names and bounds.
+"""The definition of an ODE system or map: one plain function of its components, names and bounds.
 
     @ode(states="x y z", controls="u", start=..., box=(-60.0, 60.0))
     def lorenz(x, y, z, u, *, sigma=10.0, rho=28.0, beta=8 / 3):
         return sigma * (y - x), x * (rho - z) - y + u, x * y - beta * z
 
 From it come the equations, the Jacobian and every backend. `x[40]` among the states declares a
-group of forty components that reaches the function as one list. This module imports neither torch
+group of forty components that reaches the function as one list. A map x <- f(x, u) is declared by
+`@difference_equation`, and its function returns the next state. This module imports neither torch
 nor sympy, so that defining a system costs nothing until it is made.
 """
 
@@ -72,7 +73,7 @@ def parse_groups(text: str) -> tuple[Group, ...]:
 
 @dataclass(frozen=True, eq=False)
 class OdeDefinition:
-    """An autonomous controlled system x' = f(x, u; parameters), as written by its author.
+    """An autonomous controlled system, x' = f(x, u; parameters), as written by its author.
 
     Attributes:
         name: Name of the system, the function's own.
@@ -84,6 +85,8 @@ class OdeDefinition:
         box: Lower and upper bound of every state component; outside it a state counts as diverged.
             A callable gives them when they are first needed.
         angles: Names of state components in radians, whose differences count modulo a turn.
+        discrete: Whether it is a map, x_{k+1} = f(x_k, u_k; parameters), whose unit of time is one
+            iteration.
     """
 
     name: str
@@ -94,6 +97,7 @@ class OdeDefinition:
     start: Start
     box: Bounds | Callable[[], Bounds]
     angles: tuple[str, ...] = ()
+    discrete: bool = False
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -134,7 +138,24 @@ def ode(
         ValueError: The function's arguments are not the declared states and controls followed by
             keyword-only parameters with defaults; or an angle is not a state.
     """
+    return _decorator(states, controls, start, box, angles, discrete=False)
 
+
+def difference_equation(
+    states: str, controls: str, *, start: Start, box: Any, angles: str = ""
+) -> Callable[[Callable[..., Any]], OdeDefinition]:
+    """Declares a map: as `ode`, but the function returns the next state.
+
+    @difference_equation(states="x", controls="u", start=..., box=(-1.0, 2.0))
+    def logistic(x, u, *, r=3.9):
+        return ((r + u) * x * (1 - x),)
+    """
+    return _decorator(states, controls, start, box, angles, discrete=True)
+
+
+def _decorator(
+    states: str, controls: str, start: Start, box: Any, angles: str, discrete: bool
+) -> Callable[[Callable[..., Any]], OdeDefinition]:
     def decorate(function: Callable[..., Any]) -> OdeDefinition:
         state_groups, control_groups = parse_groups(states), parse_groups(controls)
         signature = inspect.signature(function).parameters.values()
@@ -157,6 +178,7 @@ def ode(
             start=start,
             box=box,
             angles=tuple(angles.split()),
+            discrete=discrete,
         )
         strangers = set(definition.angles) - set(definition.state_names)
         if strangers:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import sympy
@@ -30,7 +31,7 @@ from separatrix.envs.steppers.ode_system import (
     traced,
 )
 from separatrix.envs.steppers.symbolic import Program, jacobian, symbols
-from separatrix.envs.steppers.torch_backend import torch_function
+from separatrix.envs.steppers.torch_backend import stack, torch_function
 
 if TYPE_CHECKING:
     from separatrix.envs.steppers.numba_backend import NumbaStepper
@@ -84,17 +85,26 @@ def close(program: Program, task: ComponentTask, parameters: _TaskParameters) ->
     )
 
 
-class Linearization(NamedTuple):
-    """The environment near an equilibrium: x' = A x + B a, observation = C x + constant.
+class _Derivatives:
+    """The control law, and the derivatives of law and observation, as functions of tensors.
 
-    x is the deviation from the equilibrium and a the action. One row for all environments, or one
-    for each; float64.
+    A derivative is the places of its entries and a function that computes them.
     """
 
-    equilibrium: Float[Tensor, "rows state"]
-    a: Float[Tensor, "rows state state"]
-    b: Float[Tensor, "rows state action"]
-    c: Float[Tensor, "rows observation state"]
+    def __init__(self, program: Program) -> None:
+        inputs = {"v": program.action, "p": program.parameter}
+        self.control = torch_function("control", inputs, program.law)
+        self.control_jacobian = self._jacobian(program, program.law, program.action)
+        observation, values = program.observation, program.next_state
+        self.observation_jacobian = self._jacobian(program, observation, values)
+
+    @staticmethod
+    def _jacobian(
+        program: Program, expressions: Sequence[sympy.Expr], variables: Sequence[sympy.Symbol]
+    ) -> tuple[list[tuple[int, int]], Callable[..., list[Any]]]:
+        entries = jacobian(expressions, variables)
+        inputs = {"v": variables, "p": program.parameter}
+        return list(entries), torch_function("derivative", inputs, list(entries.values()))
 
 
 class OdeArrayStepper(ArrayStepper):
@@ -192,28 +202,34 @@ class OdeEnvironment(Environment):
         selected._rows = self._rows.index_select(1, rows.cpu())
         return selected
 
-    def linearize(self) -> Linearization:
-        """Linearizes the system, the control law and the observation at the task's equilibrium."""
-        program = self._program
-        equilibrium = self.task.equilibrium(self.system)
-        rows = equilibrium.shape[0]
-        parameters = self._rows if self._rows.shape[1] == rows else self._rows[:, :1]
-        control = equilibrium.new_zeros((rows, len(program.control)))
-        a, b = self.system.jacobian(equilibrium, control)
+    def control(self, action: Float[Tensor, "batch action"]) -> Float[Tensor, "batch control"]:
+        """Returns the control that an action gives, clipped to [-1, 1] as in a step."""
+        clipped = action.clamp(-1.0, 1.0).T
+        return stack(self._derivatives.control(clipped, self._rows_like(action)), clipped).T
 
-        def derivative(
-            expressions: Sequence[sympy.Expr], variables: Sequence[sympy.Symbol], at: Tensor
-        ) -> Tensor:
-            entries = jacobian(expressions, variables)
-            inputs = {"v": variables, "p": program.parameter}
-            function = torch_function("derivative", inputs, list(entries.values()))
-            shape = (len(expressions), len(variables))
-            return fill(equilibrium, shape, list(entries), function(at.T, parameters))
+    def control_jacobian(
+        self, action: Float[Tensor, "batch action"]
+    ) -> Float[Tensor, "batch control action"]:
+        """Evaluates the symbolic derivative of the control; zero by actions that are clipped."""
+        shape = (len(self._program.control), action.shape[1])
+        places, function = self._derivatives.control_jacobian
+        entries = function(action.clamp(-1.0, 1.0).T, self._rows_like(action))
+        return fill(action, shape, places, entries) * (action.abs() <= 1.0)[:, None, :]
 
-        action = equilibrium.new_zeros((rows, len(program.action)))
-        law = derivative(program.law, program.action, action)
-        c = derivative(program.observation, program.next_state, equilibrium)
-        return Linearization(equilibrium, a, b @ law, c)
+    def observation_jacobian(
+        self, values: Float[Tensor, "batch state"]
+    ) -> Float[Tensor, "batch observation state"]:
+        """Evaluates the symbolic derivative of the observation by the state."""
+        shape = (len(self._program.observation), values.shape[1])
+        places, function = self._derivatives.observation_jacobian
+        return fill(values, shape, places, function(values.T, self._rows_like(values)))
+
+    @cached_property
+    def _derivatives(self) -> _Derivatives:
+        return _Derivatives(self._program)
+
+    def _rows_like(self, tensor: Tensor) -> Tensor:
+        return self._rows.to(tensor)
 
     def render(self, state: OdeState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""

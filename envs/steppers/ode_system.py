@@ -1,4 +1,4 @@
-"""An ODE definition made ready to run: parameters, device, dtype, integrator and backend."""
+"""A definition made ready to run: parameters, device, dtype, integrator and backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from separatrix.envs.core.registration import check_count, is_positive
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.system import System
-from separatrix.envs.steppers.integrators import tableau
+from separatrix.envs.steppers.integrators import INTEGRATORS, MAP, tableau
 from separatrix.envs.steppers.ode import OdeDefinition
 from separatrix.envs.steppers.symbolic import Program, jacobian, trace
 from separatrix.envs.steppers.torch_backend import (
@@ -117,7 +117,10 @@ def parameter_tensor(name: str, value: Any, num_envs: int) -> Float[Tensor, " ro
 
 
 class OdeSystem(System):
-    """A controlled ODE system x' = f(x, u; parameters).
+    """A controlled ODE system x' = f(x, u; parameters), or a map x_{k+1} = f(x_k, u_k; parameters).
+
+    The unit of time of a map is one iteration, and so is a sub-step; its integrator is "map". Its
+    `vector_field` is f, too: the next state.
 
     Args:
         definition: The system.
@@ -152,6 +155,15 @@ class OdeSystem(System):
             raise ValueError(f"control_interval: got {got}; allowed: a number > 0")
         check_count("substeps", substeps)
         tableau(integrator)
+        if (integrator == MAP.name) != definition.discrete:
+            allowed = MAP.name if definition.discrete else ", ".join(INTEGRATORS)
+            got = f"integrator: got {integrator!r} for {definition.name}"
+            raise ValueError(f"{got}; allowed: {allowed}")
+        if definition.discrete and control_interval != substeps:
+            raise ValueError(
+                f"control_interval: got {control_interval!r}; a sub-step of a map is one "
+                f"iteration; allowed: the number of substeps, {substeps}"
+            )
         self.definition = definition
         self.num_envs, self.control_interval = num_envs, float(control_interval)
         self.device, self.dtype = device, dtype

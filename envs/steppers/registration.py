@@ -1,4 +1,7 @@
-"""Registering ODE systems with component tasks. Light: the heavy parts load when one is made."""
+"""Registering ODE systems and maps with component tasks.
+
+Light: the heavy parts load when one is made.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +49,54 @@ def register_ode(
         documented: The class whose docstring describes the environment.
         integrator: Name of the integration scheme.
     """
-    default_task = next(iter(tasks))
-    settings = {
-        "task": default_task,
+    stepping = {
         "control_interval": control_interval,
         "substeps": substeps,
         "integrator": integrator,
     }
+    _register(name, definition, tasks, stepping, {}, horizon, summary, draw, documented)
+
+
+def register_map(
+    name: str,
+    definition: OdeDefinition,
+    tasks: Mapping[str, Any],
+    *,
+    horizon: int,
+    summary: str,
+    draw: Draw,
+    documented: type,
+) -> None:
+    """Registers a map with its tasks under one id; a step is one iteration.
+
+    The options of the id are the parameters of the map, the fields of its tasks, and `task`.
+
+    Args:
+        name: Name with version, such as "Henon-v0".
+        definition: The map.
+        tasks: Component tasks by name; the first is the default.
+        horizon: Steps after which an episode is truncated.
+        summary: One line.
+        draw: Draws one environment.
+        documented: The class whose docstring describes the environment.
+    """
+    fixed = {"control_interval": 1.0, "substeps": 1, "integrator": "map"}
+    _register(name, definition, tasks, {}, fixed, horizon, summary, draw, documented)
+
+
+def _register(
+    name: str,
+    definition: OdeDefinition,
+    tasks: Mapping[str, Any],
+    stepping: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    horizon: int,
+    summary: str,
+    draw: Draw,
+    documented: type,
+) -> None:
+    """Registers a system whose time stepping is an option, `stepping`, or not, `fixed`."""
+    settings = {"task": next(iter(tasks)), **stepping}
     task_options = {
         # An option of several tasks shows its value in the first of them.
         field.name: getattr(task, field.name)
@@ -66,7 +110,7 @@ def register_ode(
         from separatrix.envs.steppers.ode_environment import OdeEnvironment
         from separatrix.envs.steppers.ode_system import OdeSystem
 
-        chosen = settings | {k: v for k, v in options.items() if k in settings}
+        chosen = settings | dict(fixed) | {k: v for k, v in options.items() if k in settings}
         if not isinstance(chosen["task"], str) or chosen["task"] not in tasks:
             got = reprlib.repr(chosen["task"])
             raise ValueError(f"unknown task {got}; {suggest(chosen['task'], tasks)}")

@@ -35,7 +35,8 @@ class Program:
     Attributes:
         state, control, next_state, action, parameter: The symbols.
         law: The control as expressions of action and parameters.
-        vector_field: Time derivative of every state, of state, control and parameters.
+        vector_field: Time derivative of every state, of state, control and parameters; of a map,
+            the next value of every state.
         observation: Of next state and parameters.
         reward: Of state, control, next state and parameters.
         terminated: A condition on next state and parameters.
@@ -70,7 +71,7 @@ def trace(definition: OdeDefinition) -> Program:
         A program without a task: the action is the control itself.
 
     Raises:
-        ValueError: The function returns another number of derivatives than there are states.
+        ValueError: The function returns another number of values than there are states.
     """
     state = symbols("x", definition.state_names)
     control = symbols("u", definition.control_names)
@@ -82,7 +83,8 @@ def trace(definition: OdeDefinition) -> Program:
     vector_field = tuple(sympy.sympify(value) for value in derivative)
     if len(vector_field) != len(state):
         raise ValueError(
-            f"{definition.name} returns {len(vector_field)} derivatives for {len(state)} states"
+            f"{definition.name} returns {len(vector_field)} "
+            f"{'values' if definition.discrete else 'derivatives'} for {len(state)} states"
         )
     return Program(
         state=state,

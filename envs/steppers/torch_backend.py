@@ -164,6 +164,9 @@ class TorchStepper:
                     if coefficient:
                         stage = stage + (step * coefficient) * slope
                 slopes.append(stack(self._field(stage, u, p), x))
+            if self.scheme.replaces:
+                x = slopes[0]
+                continue
             for weight, slope in zip(self.scheme.b, slopes, strict=True):
                 x = x + (step * weight) * slope
         return x

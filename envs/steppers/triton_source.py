@@ -102,7 +102,9 @@ def _integrate(
             stage[symbol] = f"y{s}_{i}"
         slopes = [f"k{s}_{i}" for i in n]
         lines += _assign(program.vector_field, printer, stage, f"shared{s}_", slopes)
-        if weight:
+        if scheme.replaces:
+            lines += [f"z{i} = k{s}_{i}" for i in n]
+        elif weight:
             lines += [f"z{i} = z{i} + b{s} * k{s}_{i}" for i in n]
     return lines + [f"x{i} = z{i}" for i in n]
 

@@ -26,6 +26,7 @@ OTHER_VALUES: dict[Any, Any] = {
     ("separatrix/Chua-v0", "near"): (-1.5, 0.0, 1.5),
     ("separatrix/Chen-v0", "near"): (-8.0, -8.0, 21.0),
     ("separatrix/Duffing-v0", "near"): (-0.55, -0.57, 0.29, 0.0, 0.29, 0.57),
+    ("separatrix/Henon-v0", "near"): (-1.13, -0.34),
     ("separatrix/HenonHeiles-v0", "near"): (0.0, 1.0, 0.0, 0.0),
     ("separatrix/HenonHeiles-v0", "task"): "energy",
     ("separatrix/DoublePendulum-v0", "task"): "energy",
@@ -84,10 +85,14 @@ def test_specification_survives_pickle_and_json(environment_id: str) -> None:
     again = pickle.loads(pickle.dumps(spec))
     assert again == spec == EnvSpec.from_json(spec.to_json())
     assert start(again) == start(spec)
-    made = gym.make(environment_id, control_interval=0.02).spec
-    assert made is not None and made.kwargs["control_interval"] == 0.02
+    offered = "control_interval" in REGISTRY[environment_id].options  # not by maps
+    option = "control_interval" if offered else "authority"
+    options: dict[str, Any] = {option: 0.02}
+    made = gym.make(environment_id, **options).spec
+    assert made is not None and made.kwargs[option] == 0.02
     copy: Any = gym.make(pickle.loads(pickle.dumps(made))).unwrapped
-    assert copy.environment.control_interval == 0.02
+    environment = copy.environment
+    assert getattr(environment if offered else environment.task, option) == 0.02
 
 
 @pytest.mark.parametrize("environment_id", IDS)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from separatrix.envs.analysis.equilibria import fixed_point
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.chaotic import characterize
 from separatrix.envs.chaotic.attractor import Attractor
-from separatrix.envs.chaotic.hold_fixed_point import fixed_point
 from separatrix.envs.chaotic.lorenz import lorenz
 from separatrix.envs.chaotic.lorenz96 import lorenz96
 from separatrix.envs.chaotic.rossler import rossler
@@ -102,7 +103,7 @@ def test_the_search_says_where_no_fixed_point_is() -> None:
 
 def growth_rates(name: str) -> np.ndarray:
     """Eigenvalues of the linearization, by real part and then imaginary part, falling."""
-    values = torch.linalg.eigvals(environment(name).linearize().a[0]).numpy()
+    values = torch.linalg.eigvals(linearize(environment(name), time="continuous").a[0]).numpy()
     return values[np.lexsort((-values.imag, -values.real.round(9)))]
 
 

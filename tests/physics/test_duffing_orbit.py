@@ -14,6 +14,7 @@ from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import RandomController, ZeroController
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.chaotic.duffing import duffing
 from separatrix.envs.chaotic.follow_orbit import fourier, periodic_orbit
 from separatrix.envs.core.registration import make_environment
@@ -157,9 +158,9 @@ def test_on_the_orbit_reward_is_one_and_no_force_is_needed() -> None:
 
 def test_there_is_no_equilibrium_to_linearize_at() -> None:
     found = environment()
-    for use in (found.linearize, lambda: LQR(found)):
+    for use in (linearize, LQR):
         with pytest.raises(ValueError, match="task FollowOrbit of duffing has no equilibrium"):
-            use()
+            use(found)
     assert found.render(found.reset(0)[0]).shape == (320, 320, 3)
 
 

@@ -101,7 +101,7 @@ def test_shipped_points_agree_with_the_shipped_statistics(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chua", "chen", "duffing"])
+@pytest.mark.parametrize("name", ["chua", "chen", "duffing", "henon"])
 def test_attractor_data_are_reproducible(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen small computations scatter around the shipped statistics as they should."""
     recipe, attractor = RECIPES[name], Attractor(name)

@@ -17,6 +17,7 @@ from torch import Tensor
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.open_loop import ZeroController
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.chaotic.henon_heiles import START_ENERGY, potential
 from separatrix.envs.core.registration import make_environment
 
@@ -125,7 +126,7 @@ def characteristic(name: str) -> list[float]:
 
 @pytest.mark.parametrize("name", POINTS)
 def test_growth_rates_are_roots_of_the_characteristic_polynomial(name: str, gate: Gate) -> None:
-    found = np.poly(environment(name).linearize().a[0].numpy())
+    found = np.poly(linearize(environment(name), time="continuous").a[0].numpy())
     expected = np.array(characteristic(name))
     gate(
         name,
@@ -150,7 +151,7 @@ DOCUMENTED: dict[str, list[complex]] = {
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_documented_growth_rates(name: str) -> None:
-    found = np.linalg.eigvals(environment(name).linearize().a[0].numpy())
+    found = np.linalg.eigvals(linearize(environment(name), time="continuous").a[0].numpy())
     rates = np.array(DOCUMENTED[name])
     rates = np.concatenate((rates, rates.conj()))
     distance = np.abs(found[:, None] - rates) / np.maximum(1.0, np.abs(rates))

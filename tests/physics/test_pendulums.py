@@ -19,6 +19,7 @@ from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import ZeroController
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.mechanics.double_pendulum import UPRIGHT_ENERGY, double_pendulum, energy
 from separatrix.envs.steppers.ode_system import OdeState
@@ -321,11 +322,12 @@ def test_the_ensemble_of_starts_is_stationary() -> None:
 @pytest.mark.parametrize("name", [SINGLE, DOUBLE, "CartPoleSwingUp-v0"])
 def test_every_environment_has_a_linearization_of_its_own(name: str) -> None:
     gravity = [3.0, 9.81, 20.0]
-    batch = environment(name, 3, gravity=gravity).linearize()
+    batch = linearize(environment(name, 3, gravity=gravity))
     for i, value in enumerate(gravity):
-        alone = environment(name, gravity=value).linearize()
-        for found, expected in zip(batch, alone, strict=True):
-            torch.testing.assert_close(found[i], expected[0], rtol=1e-13, atol=1e-13)
+        alone = linearize(environment(name, gravity=value))
+        for matrix in ("a", "b", "c", "drift"):
+            found, expected = getattr(batch, matrix)[i], getattr(alone, matrix)[0]
+            torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
 
 
 def test_lqr_balances_the_double_pendulum_from_nearby() -> None:

@@ -21,7 +21,7 @@ from separatrix.envs.steppers.kernel_cache import load_kernel
 from separatrix.envs.steppers.ode_system import choose_backend
 
 triton = pytest.importorskip("triton")
-IDS = [name for name, entry in REGISTRY.items() if "integrator" in entry.options]
+IDS = [name for name, entry in REGISTRY.items() if "task" in entry.options]
 QUICK = ("separatrix/Lorenz-v0", "separatrix/CartPoleSwingUp-v0")
 FOLDER = Path(__file__).parent
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -37,7 +37,13 @@ FAST = (
 def interpret(*arguments: str) -> None:
     """Runs tests in Triton's interpreter, which must be chosen before Triton is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    files = ("test_backends.py", "test_operations.py", "test_gradients.py", "triton_interpreter.py")
+    files = (
+        "test_backends.py",
+        "test_maps.py",
+        "test_operations.py",
+        "test_gradients.py",
+        "triton_interpreter.py",
+    )
     finished = subprocess.run(
         [*command, *(str(FOLDER / name) for name in files)],
         env={**os.environ, "TRITON_INTERPRET": "1"},

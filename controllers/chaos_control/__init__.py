@@ -1,0 +1,1 @@
+"""Chaos control: small perturbations that hold unstable orbits which are there anyway."""
