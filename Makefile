@@ -63,6 +63,9 @@ bench:
 	.venv-bench/bin/python -m pip install --quiet -e . -r benchmarks/requirements.txt
 	.venv-bench/bin/python benchmarks/ode_steppers.py --threads 1 --output docs/results/ode_steppers.json
 	.venv-bench/bin/python benchmarks/environments.py --output docs/results/environments.json
+	.venv-bench/bin/python benchmarks/planners.py swing-up throughput --output docs/results/planners.json
+	.venv-bench/bin/python benchmarks/learned_planning.py --output docs/results/learned_planning.json
+	.venv-bench/bin/python benchmarks/sparse_regression.py --output docs/results/sparse_regression.json
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,79 @@
+"""Tables of the benchmarks' results, from the JSON files in `docs/results`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def tables() -> dict[str, str]:
+    """Returns a Markdown table for each file of results, by the name of its block."""
+    return {
+        "learned planning": learned_planning(read("learned_planning")),
+        "sparse regression": sparse_regression(read("sparse_regression")),
+        "planned swing-up": planned_swing_up(read("planners")),
+        "planner throughput": planner_throughput(read("planners")),
+    }
+
+
+def read(name: str) -> dict[str, Any]:
+    """Reads a file of results."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def lines(heading: str, rows: list[list[str]], origin: dict[str, Any]) -> str:
+    """Lays a table out, and tells below where its numbers come from.
+
+    Args:
+        heading: Headings between bars; those that end with a colon are of numbers.
+        rows: The cells.
+        origin: The content of the file.
+    """
+    names = [name.strip() for name in heading.split("|")]
+    rule = ["---:" if name.endswith(":") else "---" for name in names]
+    table = [[name.removesuffix(":") for name in names], rule, *rows]
+    versions = origin["versions"]
+    threads = origin.get("threads", {}).get("torch")
+    told = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+    source = (
+        f"`{origin['command']}`; {versions['cpu']}, {origin['cores']} cores{told}, torch "
+        f"{versions['torch']}, Python {versions['python']}, load {origin['load_average'][0]:.1f}."
+    )
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in table), "", source])
+
+
+def learned_planning(content: dict[str, Any]) -> str:
+    """Returns of planners in learned ensembles."""
+    rows = [
+        [
+            str(result["seed"]),
+            name,
+            f"{found['return']:.1f} [{found['interval'][0]:.1f}, {found['interval'][1]:.1f}]",
+            f"{found['least']:.1f}",
+            f"{found['upright_at_the_end']:.0%}",
+            f"{found['milliseconds_per_action']:.1f}",
+        ]
+        for result in content["results"]
+        for name, found in result["planners"].items()
+    ]
+    heading = "seed | planner | return [95 % interval]: | least: | upright at the end: | ms an action:"
+    return lines(heading, rows, content)
+
+
+def sparse_regression(content: dict[str, Any]) -> str:
+    """Times beside PySINDy."""
+    tasks = {"refit": "refit, 16,000 rows, 41 features, 20 members, 5 targets"}
+    rows = [
+        [
+            tasks.get(row["task"], f"{row['task']} rows").replace("predict 1 rows", "predict 1 row"),
+            row["way"],
+            str(row["threads"]),
+            f"{1e3 * row['median']:.3g}",
+            f"{row['pysindy_over_this']:.3g}",
+        ]
+        for row in content["times"]
+    ]
+    heading = "task | way | threads: | ms, median: | PySINDy's time over this:"
+    return lines(heading, rows, content)
