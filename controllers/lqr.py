@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 
@@ -19,15 +20,15 @@ from separatrix.envs.steppers.ode_environment import OdeEnvironment
 class LQR(Controller):
     """Discrete-time LQR designed on the linearization, saturated to [-1, 1].
 
-    The linearization x' = A x + B a at the task's equilibrium is discretized exactly under held
-    actions. The gain minimizes, over an infinite horizon,
+    For the linear model x_{k+1} = A x_k + B a_k of a step at the task's equilibrium, exact for the
+    environment's own integrator, the gain minimizes, over an infinite horizon,
 
         sum_k  |C x_k|^2 + control_weight |a_k|^2
 
     with C x the deviation of the observation (Anderson and Moore, Optimal Control, 1990, ch. 2).
 
     Args:
-        environment: An environment over an ODE system whose task has an equilibrium.
+        environment: An environment over an ODE system or a map, whose task has an equilibrium.
         control_weight: Weight of the squared action.
         capture: Act only where no component of the unsaturated action exceeds this, as far from
             the equilibrium the linear law is no guide; infinite acts everywhere.
@@ -62,15 +63,15 @@ class LQR(Controller):
             if not value > 0:
                 raise ValueError(f"{name}: got {value!r}; allowed: a number > 0")
         self._system, self._capture = environment.system, capture
-        linear = environment.linearize()
+        linear = linearize(environment)
         designs = [
-            design(*discretize(a, b, environment.control_interval), c.T @ c, control_weight)
+            design(a, b, c.T @ c, control_weight)
             for a, b, c in zip(linear.a.numpy(), linear.b.numpy(), linear.c.numpy(), strict=True)
         ]
         self.gain = torch.from_numpy(np.stack([gain for gain, _ in designs]))
         self.cost = torch.from_numpy(np.stack([cost for _, cost in designs]))
         self._gain = self.gain.to(environment.device, environment.dtype)
-        self._origin = linear.equilibrium.to(environment.device, environment.dtype)
+        self._origin = linear.state.to(environment.device, environment.dtype)
 
     def act(
         self, observation: Float[Tensor, "batch observation"], state: Any
@@ -80,21 +81,6 @@ class LQR(Controller):
         action = -(self._gain @ deviation[..., None])[..., 0]
         inside = (action.abs() <= self._capture).all(-1, keepdim=True)
         return torch.where(inside, action.clamp(-1.0, 1.0), 0.0)
-
-
-def discretize(a: np.ndarray, b: np.ndarray, interval: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the exact discrete-time system of x' = A x + B a under held actions.
-
-    Args:
-        a: A, (state, state).
-        b: B, (state, action).
-        interval: Time for which an action is held.
-    """
-    states, actions = b.shape
-    block = np.zeros((states + actions, states + actions))
-    block[:states, :states], block[:states, states:] = a, b
-    exponential = scipy.linalg.expm(block * interval)
-    return exponential[:states, :states], exponential[:states, states:]
 
 
 def design(

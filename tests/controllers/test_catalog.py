@@ -11,7 +11,7 @@ import separatrix  # noqa: F401  (registers the environments)
 from separatrix.controllers.catalog import CONTROLLERS, make_controller
 from separatrix.envs.core.registration import make_environment
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, float]] = {
     "lqg": {"process_noise": 1e-3, "measurement_noise": 1e-2},
     "h2": {"process_noise": 1e-3, "measurement_noise": 1e-2},
     "hinfinity": {"process_noise": 1e-3, "measurement_noise": 1e-2},

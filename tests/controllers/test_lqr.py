@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from separatrix.controllers.evaluation import evaluate
-from separatrix.controllers.lqr import LQR, design, discretize
+from separatrix.controllers.lqr import LQR, design
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.steppers.ode_system import OdeState
 
@@ -18,9 +19,9 @@ CHAOTIC = ["Lorenz-v0", "Rossler-v0"]
 def test_cost_on_the_linearized_system_is_the_riccati_value(name: str) -> None:
     environment = make_environment(name, dtype="float64")
     controller = LQR(environment, control_weight=0.1)
-    linear = environment.linearize()  # type: ignore[attr-defined]
-    a, b = discretize(linear.a[0].numpy(), linear.b[0].numpy(), environment.control_interval)
-    c, gain = linear.c[0].numpy(), controller.gain[0].numpy()
+    linear = linearize(environment)
+    a, b, c = (matrix[0].numpy() for matrix in (linear.a, linear.b, linear.c))
+    gain = controller.gain[0].numpy()
     start = x = np.random.default_rng(0).standard_normal(len(a))
     measured = 0.0
     for _ in range(20_000):
@@ -41,8 +42,8 @@ def test_cost_on_the_environment_tends_to_the_riccati_value_near_the_fixed_point
     errors = []
     for size in (1e-2, 1e-3):
         state, _ = environment.reset(0)
-        equilibrium = environment.linearize().equilibrium  # type: ignore[attr-defined]
-        state = OdeState(state.stream, state.interval, equilibrium + size * direction)
+        values = linearize(environment).state + size * direction
+        state = OdeState(state.stream, state.interval, values)
         observation = environment.observe(state)
         measured = 0.0
         for _ in range(3_000):
@@ -53,13 +54,6 @@ def test_cost_on_the_environment_tends_to_the_riccati_value_near_the_fixed_point
         errors.append(abs(measured / expected - 1))
     assert errors[1] < 1e-3
     assert errors[1] < 0.3 * errors[0]  # of first order in the size, or better
-
-
-def test_discretization_is_exact_for_a_double_integrator() -> None:
-    a, b = np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([[0.0], [1.0]])
-    stepped_a, stepped_b = discretize(a, b, 0.3)
-    np.testing.assert_allclose(stepped_a, [[1.0, 0.3], [0.0, 1.0]], atol=1e-15)
-    np.testing.assert_allclose(stepped_b, [[0.045], [0.3]], atol=1e-15)
 
 
 def test_scalar_design_solves_the_quadratic_equation() -> None:
@@ -121,3 +115,17 @@ def test_bad_arguments_are_refused() -> None:
 def test_an_uncontrollable_unstable_system_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be stabilized"):
         design(np.diag([2.0, 0.5]), np.array([[0.0], [1.0]]), np.eye(2), 1.0)
+
+
+def test_a_map_is_held_by_the_derivative_of_its_iteration() -> None:
+    environment = make_environment("Henon-v0", 16, dtype="float64")
+    controller, model = LQR(environment), linearize(environment)
+    closed = model.a - model.b @ controller.gain
+    assert torch.linalg.eigvals(model.a).abs().max() > 1.9  # Henon (1976): -1.92
+    assert torch.linalg.eigvals(closed).abs().max() < 1
+    state, _ = environment.reset(0)
+    state.values[:] = model.state + 1e-3 * torch.linspace(-1, 1, 16).double()[:, None]
+    for _ in range(60):
+        action = controller.act(environment.observe(state), state)
+        state = environment.step(state, action).state
+    assert (state.values - model.state).abs().max() < 1e-9
