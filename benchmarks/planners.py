@@ -55,8 +55,8 @@ PEERS = ("pytorch_mppi", "pytorch_icem")
 NARROW = {"standard_deviation": 0.5}
 SWING_UP: dict[type[Planner], dict[str, Any]] = {
     ICEM: {"horizon": 30, "population": 64, "iterations": 4},
-    MPPI: {"horizon": 25, "population": 256, "iterations": 3, "temperature": 0.02},
-    GradientMPC: {"horizon": 25, "starts": 8, "iterations": 4, "learning_rate": 0.02},
+    MPPI: {"horizon": 30, "population": 256, "iterations": 3},
+    GradientMPC: {"horizon": 30, "starts": 8, "iterations": 8, "learning_rate": 0.02},
     CEM: {"horizon": 25, "population": 100, "elites": 10, "iterations": 4, **NARROW},
     RandomShooting: {"horizon": 25, "population": 400},
 }
@@ -321,7 +321,7 @@ def throughput(sizes: list[int], rounds: int, installed: list[str]) -> list[dict
         rewards = {}
         if count <= 16:
             rewards = {name: mean_reward(network, law, count) for name, law in laws.items()}
-        found = times_in_turns(laws, start.values, 2 if count > 16 else rounds)
+        found = times_in_turns(laws, start.values, max(2, 16 * rounds // count))
         zero = mean_reward(network, lambda x: torch.zeros(len(x), 1), count)
         print(f"{count:12d}  none{zero:48.4f}")
         for name, times in found.items():
@@ -347,9 +347,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of numba and torch")
     parser.add_argument("--episodes", type=int, default=50, help="of each planner's swing-up")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 16, 256], help="environments")
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="rounds of each comparison, 2 above 16"
-    )
+    parser.add_argument("--rounds", type=int, default=7, help="rounds at 16 environments")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
     installed = [name for name in PEERS if find_spec(name)]

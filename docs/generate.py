@@ -19,6 +19,7 @@ import controllers_table
 import environment_pages
 import environment_pictures
 import hyper_parameters
+import result_tables
 import validation_page
 from environment_pages import page_name
 
@@ -55,6 +56,7 @@ def pages() -> dict[Path, str]:
             json.loads((DOCS / "results" / "controllers.json").read_text(encoding="utf-8"))
         ),
         **hyper_parameters.tables(),
+        **result_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"

@@ -58,7 +58,9 @@ def learned_planning(content: dict[str, Any]) -> str:
         for result in content["results"]
         for name, found in result["planners"].items()
     ]
-    heading = "seed | planner | return [95 % interval]: | least: | upright at the end: | ms an action:"
+    heading = (
+        "seed | planner | return [95 % interval]: | least: | upright at the end: | ms an action:"
+    )
     return lines(heading, rows, content)
 
 
@@ -67,7 +69,9 @@ def sparse_regression(content: dict[str, Any]) -> str:
     tasks = {"refit": "refit, 16,000 rows, 41 features, 20 members, 5 targets"}
     rows = [
         [
-            tasks.get(row["task"], f"{row['task']} rows").replace("predict 1 rows", "predict 1 row"),
+            tasks.get(row["task"], f"{row['task']} rows").replace(
+                "predict 1 rows", "predict 1 row"
+            ),
             row["way"],
             str(row["threads"]),
             f"{1e3 * row['median']:.3g}",
@@ -77,3 +81,43 @@ def sparse_regression(content: dict[str, Any]) -> str:
     ]
     heading = "task | way | threads: | ms, median: | PySINDy's time over this:"
     return lines(heading, rows, content)
+
+
+def planned_swing_up(content: dict[str, Any]) -> str:
+    """Returns and costs of planners on the true model."""
+    found = content["swing_up"]
+    rows = [
+        [
+            row["planner"],
+            f"{row['return']:.1f} [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]",
+            f"{row['least_return']:.1f}",
+            f"{row['upright_at_the_end']:.0%}",
+            f"{row['milliseconds_an_action']:.2f}",
+            f"{row['model_steps_an_action']:,.0f}",
+        ]
+        for row in found["planners"]
+    ]
+    heading = (
+        "planner | return [95 % interval]: | least: | upright at the end: | ms an action: "
+        "| model steps an action:"
+    )
+    return lines(heading, rows, found)
+
+
+def planner_throughput(content: dict[str, Any]) -> str:
+    """Plans a second beside other packages."""
+    found = content["throughput"]
+    rows = [
+        [
+            str(row["environments"]),
+            row["planner"],
+            f"{row['environments'] / row['median']:.3g}",
+            "" if row["ours_over_it"] is None else f"{row['ours_over_it']:.2f}",
+            "" if row["reward"] is None else f"{row['reward']:.3f}",
+        ]
+        for row in found["planners"]
+    ]
+    heading = (
+        "environments: | planner | actions a second: | our speed over its: | mean reward of a step:"
+    )
+    return lines(heading, rows, found)

@@ -39,7 +39,7 @@ class GradientMPC(Planner):
         self,
         model: Environment,
         *,
-        horizon: int = 25,
+        horizon: int = 30,
         starts: int = 8,
         iterations: int = 10,
         learning_rate: float = 0.02,

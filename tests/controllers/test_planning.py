@@ -185,6 +185,21 @@ def test_where_nothing_is_finite_the_action_is_finite(name: str) -> None:
         assert (action.abs() <= 1).all()
 
 
+@pytest.mark.parametrize("name", [name for name in PLANNERS if name not in ("random", "gradient")])
+def test_a_population_without_a_finite_return_leaves_the_plan(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner = make(name, DoubleIntegrator(), iterations=2)
+    state, returns = points([1.0, 0.0]), planner.returns
+    found = [returns, lambda state, candidates: torch.full(candidates.shape[:2], -math.inf)] * 2
+    calls = iter(found)
+    monkeypatch.setattr(planner, "returns", lambda *arguments: next(calls)(*arguments).double())
+    sequence, memory = planner.search(state, planner.initial_memory(1))
+    assert sequence.isfinite().all()
+    assert memory.isfinite().all()
+    assert sequence[0, 0] < 0  # as the first population found
+
+
 @every_planner
 def test_a_row_of_nan_does_not_disturb_the_others(name: str) -> None:
     sound = points([1.0, 0.0], [2.0, 0.0], [-1.0, 0.0])

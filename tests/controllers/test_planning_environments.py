@@ -85,3 +85,14 @@ def test_the_pendulum_is_swung_up() -> None:
     on_target = torch.stack([step.transition.info["on_target"] for step in steps])
     assert on_target[-20:].eq(1).all()
     assert on_target[:20].eq(0).all()  # it hung before: the motor is weak
+
+
+@pytest.mark.slow
+def test_icem_returns_more_than_cem_of_the_same_small_budget() -> None:
+    environment = make_environment("DampedPendulum-v0", 16, horizon=120)
+    small: dict[str, Any] = {"horizon": 30, "population": 40, "elites": 10, "iterations": 2}
+    common = small | {"standard_deviation": 0.5, "execute": "best"}
+    planners = [ICEM(environment, **common, decay=1.0), CEM(environment, **common)]
+    returns = [evaluate(environment, planner, torch.arange(16)).returns for planner in planners]
+    # Measured with four seeds of the planners: 42 to 45 against 32 to 34.
+    assert returns[0].mean() > returns[1].mean()

@@ -1,7 +1,7 @@
 """`separatrix control`: controllers that need no training, side by side."""
 
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 import yaml
@@ -17,7 +17,10 @@ from separatrix.controllers.catalog import CONTROLLERS, make_controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.envs.core.registration import find, make_environment
 
-Name = Literal[tuple(CONTROLLERS)]  # type: ignore[valid-type]
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[tuple(CONTROLLERS)]
 
 
 def run(arguments: list[str]) -> int:
