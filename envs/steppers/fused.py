@@ -1,4 +1,4 @@
-"""What all fused steppers share: a kernel forward, the torch reference backward."""
+"""What all fused steppers share: a kernel forward, torch operations backward."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from separatrix.envs.steppers.torch_backend import StepResult, TorchStepper
 
 
 class FusedStepper(ABC):
-    """Advances a batch by one kernel call; gradients come from the torch reference.
+    """Advances a batch by one kernel call; gradients come from torch operations.
 
     Attributes:
         reference: The torch stepper of the same program.
     """
 
     reference: TorchStepper
+
+    @property
+    def differentiable(self) -> TorchStepper:
+        """What gradients come from: the reference, or something faster with its derivatives."""
+        return self.reference
 
     @abstractmethod
     def _observe(self, values: Tensor, parameters: Tensor) -> Tensor:
@@ -51,12 +56,12 @@ class FusedStepper(ABC):
             values.requires_grad or action.requires_grad or parameters.requires_grad
         ):
             inputs = (values, action, parameters)
-            return StepResult(*_Differentiable.apply(self._step, self.reference, *inputs))
+            return StepResult(*_Differentiable.apply(self._step, self.differentiable, *inputs))
         return self._step(values, action, parameters)
 
 
 class _Differentiable(torch.autograd.Function):
-    """The kernel forward, the reference backward: asking for a gradient changes no trajectory."""
+    """The kernel forward, torch backward: asking for a gradient changes no trajectory."""
 
     @staticmethod
     def forward(ctx: Any, fused: Any, reference: Any, *inputs: Tensor) -> tuple[Tensor, ...]:

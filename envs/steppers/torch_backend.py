@@ -144,7 +144,7 @@ class TorchStepper:
     """
 
     def __init__(self, program: Program, scheme: Tableau, interval: Interval) -> None:
-        self.scheme, self.interval = scheme, interval
+        self.program, self.scheme, self.interval = program, scheme, interval
         self._guarded = program.guarded
         self._num_observations = len(program.observation)
         x, u, y = program.state, program.control, program.next_state
@@ -154,7 +154,13 @@ class TorchStepper:
         self._observe = torch_function("observe", {"y": y, "p": p}, program.observation)
         self._outputs = torch_function("outputs", {"x": x, "u": u, "y": y, "p": p}, program.outputs)
 
-    def _integrate(self, x: Tensor, u: Tensor, p: Tensor) -> Tensor:
+    def integrate(
+        self,
+        x: Float[Tensor, "state batch"],
+        u: Float[Tensor, "control batch"],
+        p: Float[Tensor, "parameter rows"],
+    ) -> Float[Tensor, "state batch"]:
+        """Integrates states over the interval under held controls."""
         step = self.interval.step
         for _ in range(self.interval.substeps):
             slopes: list[Tensor] = []
@@ -198,7 +204,7 @@ class TorchStepper:
                 parameters = guard(parameters.expand(-1, values.shape[0]), batch_axis=1)
         x = values.T
         u = stack(self._law(action.T, parameters), x)
-        y = self._integrate(x, u, parameters)
+        y = self.integrate(x, u, parameters)
         inside = torch.ones_like(y[0], dtype=torch.bool)
         if self._guarded:
             low, high = (
