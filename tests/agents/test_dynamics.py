@@ -17,11 +17,11 @@ from separatrix.agents.common.dynamics.model import DynamicsEnsemble, EnsembleCo
 from separatrix.agents.common.dynamics.network import EnsembleNetwork, Normalizer
 from separatrix.agents.common.dynamics.training import (
     TrainingConfig,
-    train_ensemble,
     held_out_windows,
     loss,
     rollout_error,
     split,
+    train_ensemble,
 )
 from separatrix.agents.common.projections import unit_circle
 from separatrix.agents.common.replay import ReplayBuffer, Transitions
