@@ -12,6 +12,7 @@ from torch import Tensor
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.planning.sequences import batch_size, sequence_returns, shifted
 from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.registration import check_count
 
 EXECUTE = ("best", "mean")
 
@@ -112,8 +113,7 @@ def check(name: str, value: object, allowed: bool, meaning: str) -> None:
 def check_whole(**values: object) -> None:
     """Raises ValueError if one of the named values is not an integer >= 1."""
     for name, value in values.items():
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        check(name, value, whole, "an integer >= 1")
+        check_count(name, value)
 
 
 def check_execute(execute: str) -> None:
