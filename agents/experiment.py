@@ -10,11 +10,15 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 from pydantic import ConfigDict, Discriminator
 
-from separatrix.agents.baselines.config import AgentConfig
+from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
+from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.wrappers import Wrapper
 
 OptionValue = bool | int | float | str | list[float]
 """A system parameter (one number, or one for each environment) or an option of the task."""
+
+AgentConfig = ModelFreeConfig | SindyRLConfig
+"""The agents that an experiment can name."""
 
 Wrappers = tuple[Annotated[Wrapper, Discriminator("kind")], ...]
 """Wrappers of `separatrix.envs.core.wrappers`; their `kind` says which ones."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from separatrix.controllers.controller import Controller
 from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.registration import check_count
 
 
 class ZeroController(Controller):
@@ -23,19 +24,28 @@ class ZeroController(Controller):
 
 
 class RandomController(Controller):
-    """Actions drawn uniformly from [-1, 1], anew at every control interval."""
+    """Actions drawn uniformly from [-1, 1], each held for some control intervals."""
 
-    def __init__(self, environment: Environment, seed: int = 0) -> None:
+    def __init__(self, environment: Environment, seed: int = 0, hold: int = 1) -> None:
         """Open a random stream of its own, which the environment's draws do not disturb.
 
         Args:
             environment: Where the actions go; gives their number and the device.
             seed: Seed of the stream.
+            hold: Control intervals for which an action is held; more of them move a body further.
+
+        Raises:
+            ValueError: The hold is no positive integer.
         """
+        check_count("hold", hold)
         self._shape = environment.action_space.shape
         self._generator = torch.Generator(environment.device).manual_seed(seed)
+        self._hold, self._age = hold, 0
 
     def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
-        """Draw one action for each environment, see `Controller.act`."""
-        actions = observation.new_empty((len(observation), *self._shape))
-        return actions.uniform_(-1, 1, generator=self._generator)
+        """Draw or hold one action for each environment, see `Controller.act`."""
+        if self._age % self._hold == 0:
+            actions = observation.new_empty((len(observation), *self._shape))
+            self._actions = actions.uniform_(-1, 1, generator=self._generator)
+        self._age += 1
+        return self._actions

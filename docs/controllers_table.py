@@ -23,7 +23,7 @@ from separatrix.envs.core.registration import REGISTRY, make_environment
 
 RESULTS = Path(__file__).resolve().parent / "results" / "controllers.json"
 EPISODES = 128
-SHOWN = ("return", "on_target", "upright", "energy", "diverged")
+SHOWN = ("return", "on_target", "upright", "forward_velocity", "energy", "diverged")
 
 
 def measure(environment_id: str) -> list[dict[str, Any]]:

@@ -12,14 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import RandomController, ZeroController
 from separatrix.envs.analysis.linearization import linearize
+from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import Registration, make_environment
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
-from separatrix.envs.steppers.ode_system import OdeState
 
 FINE = 4  # samples of a curve in a control interval
 SPACE, LINES = 3, 8  # most states drawn as one curve in space, and as curves over time
@@ -33,14 +34,15 @@ class Episode:
     """An episode of one environment.
 
     Attributes:
-        states: `FINE` rows a control interval; of a map one.
+        states: `FINE` rows a control interval; of a map one. Of what is no ODE system the
+            observations, one row a control interval.
         reward: Mean over the last tenth of the episode.
         end: The last state.
     """
 
     states: Float[np.ndarray, "time state"]
     reward: float
-    end: OdeState
+    end: Any
 
 
 def draw(entry: Registration) -> bytes:
@@ -49,7 +51,7 @@ def draw(entry: Registration) -> bytes:
     Returns:
         Contents of a PNG file.
     """
-    environment = _made(entry)
+    environment = make_environment(entry.id)
     state, _ = environment.reset(0)
     controller, name, target = _feedback(environment)
     controlled = _run(entry, controller, state)
@@ -64,7 +66,7 @@ def draw(entry: Registration) -> bytes:
     figure = Figure(figsize=(10.5, 3.5), dpi=80, layout="constrained")
     grid = figure.add_gridspec(1, 3, width_ratios=(3, 3, 2.4))
     both = np.concatenate((free.states, controlled.states))
-    names, interval = environment.system.definition.state_names, environment.control_interval
+    names, spacing = _names(environment), environment.control_interval / _samples(environment)
     for i, title, episode, colour in (
         (0, "free", free, FREE),
         (1, name, controlled, CONTROLLED),
@@ -74,27 +76,37 @@ def draw(entry: Registration) -> bytes:
         if len(names) == SPACE:
             axes.set_box_aspect(None, zoom=0.86)  # else the last label is cut off
         if len(names) <= SPACE:
-            line = " ." if environment.system.definition.discrete else "-"
+            line = "-" if _samples(environment) > 1 else " ."
             _orbit(axes, episode.states, target, names, colour, line)
             _limits(axes, episode.states if near else both)
         elif len(names) <= LINES:
-            _lines(axes, episode.states, target, names, interval)
+            _lines(axes, episode.states, target, names, spacing)
         else:
-            _field(axes, episode.states, both, interval)
+            _field(axes, episode.states, both, spacing)
     axes = figure.add_subplot(grid[2])
     axes.imshow(environment.render(free.end))
     axes.set_axis_off()
     return _png(figure)
 
 
-def _made(entry: Registration, **options: Any) -> OdeEnvironment:
-    environment = make_environment(entry.id, **options)
-    if not isinstance(environment, OdeEnvironment):
-        raise TypeError(f"{entry.id} is no ODE environment; only these are drawn")
-    return environment
+def _samples(environment: Environment) -> int:
+    """Returns how many samples of a curve a control interval has."""
+    flow = isinstance(environment, OdeEnvironment) and not environment.system.definition.discrete
+    return FINE if flow else 1
 
 
-def _feedback(environment: OdeEnvironment) -> tuple[Controller, str, np.ndarray | None]:
+def _components(environment: Environment, state: Any) -> Float[Tensor, "1 component"]:
+    """Returns what of a state is drawn."""
+    return state.values if isinstance(environment, OdeEnvironment) else environment.observe(state)
+
+
+def _names(environment: Environment) -> Sequence[str]:
+    if isinstance(environment, OdeEnvironment):
+        return environment.system.definition.state_names
+    return [f"observation {i}" for i in range(environment.observation_space.shape[0])]
+
+
+def _feedback(environment: Environment) -> tuple[Controller, str, np.ndarray | None]:
     """Returns a controller, its name, and the equilibrium it holds."""
     try:
         target = linearize(environment).state[0].numpy()
@@ -103,24 +115,23 @@ def _feedback(environment: OdeEnvironment) -> tuple[Controller, str, np.ndarray 
         return RandomController(environment, seed=0), "random actions", None
 
 
-def _run(entry: Registration, controller: Controller, state: OdeState) -> Episode:
-    environment = _made(entry)
-    between_steps, fine = 0, environment
-    if not environment.system.definition.discrete:
-        between_steps = FINE - 1
-        fine = _made(entry, control_interval=environment.control_interval / FINE)
+def _run(entry: Registration, controller: Controller, state: Any) -> Episode:
+    fine = environment = make_environment(entry.id)
+    samples = _samples(environment)
+    if samples > 1:
+        fine = make_environment(entry.id, control_interval=environment.control_interval / samples)
     controller.reset(torch.ones(1, dtype=torch.bool))
-    rows, rewards = [state.values], []
+    rows, rewards = [_components(environment, state)], []
     with torch.no_grad():
         for _ in range(environment.horizon):
             action = controller.act(environment.observe(state), state)
             between = state
-            for _ in range(between_steps):
+            for _ in range(samples - 1):
                 between = fine.step(between, action).state
-                rows.append(between.values)
+                rows.append(_components(environment, between))
             transition = environment.step(state, action)
             state = transition.state
-            rows.append(state.values)
+            rows.append(_components(environment, state))
             rewards.append(float(transition.reward))
             if transition.terminated:
                 break
@@ -155,10 +166,10 @@ def _limits(axes: Any, states: np.ndarray) -> None:
 
 
 def _lines(
-    axes: Axes, states: np.ndarray, target: np.ndarray | None, names: Sequence[str], interval: float
+    axes: Axes, states: np.ndarray, target: np.ndarray | None, names: Sequence[str], spacing: float
 ) -> None:
     """Draws every state over time."""
-    time = interval / FINE * np.arange(len(states))
+    time = spacing * np.arange(len(states))
     for i, name in enumerate(names):
         (line,) = axes.plot(time, states[:, i], linewidth=0.9, label=name)
         if target is not None:
@@ -167,9 +178,9 @@ def _lines(
     axes.legend(fontsize="small")
 
 
-def _field(axes: Axes, states: np.ndarray, both: np.ndarray, interval: float) -> None:
+def _field(axes: Axes, states: np.ndarray, both: np.ndarray, spacing: float) -> None:
     """Draws the values of many alike states over time and index, in colours."""
-    extent = (0.0, interval / FINE * len(states), -0.5, states.shape[1] - 0.5)
+    extent = (0.0, spacing * len(states), -0.5, states.shape[1] - 0.5)
     low, high = both.min(), both.max()
     axes.imshow(
         states.T, aspect="auto", origin="lower", extent=extent, vmin=low, vmax=high, cmap="viridis"

@@ -4,7 +4,7 @@ import ast
 import inspect
 from dataclasses import MISSING, fields
 
-from separatrix.agents.baselines.config import PPOConfig, SACConfig, TD3Config
+from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
 
 
 def tables() -> dict[str, str]:

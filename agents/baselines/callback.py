@@ -12,13 +12,14 @@ from rich.progress import Progress
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
-from separatrix.agents.baselines.config import PPOConfig
-from separatrix.agents.baselines.policy import PolicyController
-from separatrix.agents.baselines.snapshot import save_snapshot
 from separatrix.agents.common.configuration import experiment_data
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import evaluation_seed
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig, PPOConfig
+from separatrix.agents.common.stable_baselines3.policy import PolicyController
+from separatrix.agents.common.stable_baselines3.snapshot import save_snapshot
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
+from separatrix.agents.common.training import hyper_parameters
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.controllers.evaluation import evaluate
 
@@ -97,6 +98,7 @@ class TrainingCallback(BaseCallback):
         evaluates = every > 0 and self._passed(every)
         saves = self._passed(self.config.checkpoint_every)
         agent = self.config.agent
+        assert isinstance(agent, ModelFreeConfig)
         logs = isinstance(agent, PPOConfig) or self._passed(agent.log_every)
         if evaluates:
             self._evaluate()
@@ -144,19 +146,3 @@ class TrainingCallback(BaseCallback):
         tensors, state = save_snapshot(self.model)
         state = {"algorithm": state, "training": self.state()}
         self.run.save_checkpoint(self.model.num_timesteps, tensors, state)
-
-
-def hyper_parameters(config: ExperimentConfig) -> dict[str, bool | float | str]:
-    """One flat table of what determines a run."""
-    table = {
-        "environment": config.environment.id,
-        "num_envs": config.environment.num_envs,
-        **config.environment.options,
-        **vars(config.agent),
-        "total_steps": config.total_steps,
-        "seed": config.seed,
-    }
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in table.items()
-    }

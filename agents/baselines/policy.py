@@ -1,74 +1,21 @@
-"""Policies of stable-baselines3 as controllers."""
+"""Policies of the baselines' checkpoints."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jaxtyping import Float
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import ConstantSchedule
-from torch import Tensor
-
-from separatrix.agents.baselines.algorithm import ALGORITHMS, policy_arguments
-from separatrix.agents.baselines.snapshot import described_misfit, with_prefix
-from separatrix.agents.common.checkpoint import Checkpoint
+from separatrix.agents.common.checkpoint import Checkpoint, with_prefix
+from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
+from separatrix.agents.common.stable_baselines3.policy import PolicyController, make_policy
+from separatrix.agents.common.training import described_misfit
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.controllers.controller import Controller
 
 if TYPE_CHECKING:
     from separatrix.envs.core.environment import Environment
 
 
-class PolicyController(Controller):
-    """The deterministic action of a policy, without leaving torch."""
-
-    def __init__(self, policy: BasePolicy) -> None:
-        """Wrap a policy, whose parameters may go on changing.
-
-        Args:
-            policy: Policy of PPO, SAC or TD3 for actions in [-1, 1].
-        """
-        self.policy = policy
-
-    def act(
-        self, observation: Float[Tensor, "batch observation"], state: Any
-    ) -> Float[Tensor, "batch action"]:
-        """Choose the policy's mean action, clipped to [-1, 1] as it is in training.
-
-        Args:
-            observation: What the task shows.
-            state: Not used.
-
-        Returns:
-            Actions, in [-1, 1].
-        """
-        action = self.policy._predict(observation.to(self.policy.device), deterministic=True)
-        return action.clamp(-1, 1).to(observation)
-
-
 def load_policy(
     config: ExperimentConfig, checkpoint: Checkpoint, environment: "Environment"
 ) -> PolicyController:
-    """Make the policy of a checkpoint.
-
-    Args:
-        config: The experiment that wrote the checkpoint.
-        checkpoint: The checkpoint.
-        environment: Environment it is to act in; gives the spaces and the device.
-
-    Returns:
-        A controller with the policy's deterministic actions.
-
-    Raises:
-        CheckpointError: If the checkpoint's networks do not fit the environment's spaces or the
-            configuration.
-    """
-    policy = ALGORITHMS[config.agent.algorithm].policy_aliases["MlpPolicy"](
-        environment.observation_space,
-        environment.action_space,
-        lr_schedule=ConstantSchedule(config.agent.learning_rate),
-        **policy_arguments(config.agent),
-    )
+    """Make the policy of a checkpoint, see `separatrix.agents.catalog.load_policy`."""
+    assert isinstance(config.agent, ModelFreeConfig)
     with described_misfit(config, checkpoint):
-        policy.load_state_dict(with_prefix("policy", checkpoint.tensors))
-    policy.set_training_mode(False)
-    # Gradients flow to the observation, should it want any, and not to the networks.
-    return PolicyController(policy.requires_grad_(False).to(environment.device))
+        return make_policy(config.agent, with_prefix("policy", checkpoint.tensors), environment)

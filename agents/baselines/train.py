@@ -12,47 +12,29 @@ Tags of the log, at the number of environment steps taken:
     time/fps, time_elapsed, ...        since training was started or resumed
 """
 
-import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from stable_baselines3.common.logger import Logger
 
-from separatrix.agents.baselines.algorithm import make_algorithm
 from separatrix.agents.baselines.callback import RunWriter, TrainingCallback
-from separatrix.agents.baselines.snapshot import described_misfit, load_snapshot
 from separatrix.agents.common.configuration import differences, experiment_data
 from separatrix.agents.common.run import Run
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.common.stable_baselines3.algorithm import make_algorithm
+from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
+from separatrix.agents.common.stable_baselines3.snapshot import load_snapshot
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
+from separatrix.agents.common.training import (
+    TrainingResult,
+    described_misfit,
+    progress_bar,
+    warn_of_changes,
+)
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.envs.core.registration import make_environment
 
 if TYPE_CHECKING:
     from separatrix.envs.core.environment import Environment
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The outcome of a run: what its last checkpoint does, not the best one met on the way."""
-
-    steps: int
-    """Environment steps of training."""
-
-    evaluation_steps: int
-    """Environment steps of all evaluations, which are not among `steps`."""
-
-    evaluation: dict[str, float]
-    """Mean of each quantity over the episodes of the last evaluation, by tag: `eval/return`, ..."""
 
 
 def train(config: ExperimentConfig, run: Run) -> TrainingResult:
@@ -85,6 +67,7 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
 def _train(
     config: ExperimentConfig, run: Run, env: BatchedVecEnv, evaluated: "Environment"
 ) -> TrainingResult:
+    assert isinstance(config.agent, ModelFreeConfig)
     algorithm = make_algorithm(config.agent, env, config.seed, config.environment.device)
     algorithm.set_logger(Logger(None, [RunWriter(run)]))
     checkpoint = run.latest_checkpoint()
@@ -94,14 +77,8 @@ def _train(
             load_snapshot(algorithm, checkpoint.tensors, checkpoint.state["algorithm"])
             saved = checkpoint.state["training"]
             changes = differences(saved["config"], experiment_data(config))
-        if changes:
-            warnings.warn(
-                f"config.yaml has changed since the checkpoint of step {checkpoint.step}, and the "
-                f"run goes on as it is now: {'; '.join(changes)}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-    with _progress_bar() as progress:
+        warn_of_changes(changes, checkpoint)
+    with progress_bar() as progress:
         callback = TrainingCallback(config, run, evaluated, progress, saved)
         remaining = config.total_steps - algorithm.num_timesteps
         if remaining > 0:
@@ -111,16 +88,3 @@ def _train(
             never: Any = None
             algorithm.learn(remaining, callback, log_interval=never, reset_num_timesteps=False)
     return TrainingResult(algorithm.num_timesteps, callback.evaluation_steps, callback.evaluation)
-
-
-def _progress_bar() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

@@ -179,6 +179,20 @@ def read_latest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of one part of a checkpoint, such as `policy`, by their names within it."""
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as one part of a checkpoint; `with_prefix` takes it apart again."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
 def _folders(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
     try:

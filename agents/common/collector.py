@@ -33,12 +33,16 @@ class Collector:
             self._state, self._observation = environment.reset(seed)
         self._returns = torch.zeros_like(self._observation[:, 0])
 
-    def collect(self, controller: Controller, steps: int) -> Float[Tensor, " episodes"]:
+    def collect(
+        self, controller: Controller, steps: int, *, cut: bool = False
+    ) -> Float[Tensor, " episodes"]:
         """Takes control intervals in every environment.
 
         Args:
             controller: Who acts; it is reset first, as it may not have seen the episodes begin.
             steps: Control intervals of each environment.
+            cut: Whether the episodes that are under way at the end are cut off there, so that the
+                next controller starts new ones.
 
         Returns:
             The returns of the episodes that ended, in the order in which they did.
@@ -46,11 +50,12 @@ class Collector:
         environment, finished = self._environment, []
         with torch.no_grad():
             controller.reset(torch.ones_like(self._returns, dtype=torch.bool))
-            for _ in range(steps):
+            for step in range(steps):
                 action = controller.act(self._observation, self._state)
                 transition = environment.step(self._state, action)
                 self._state = transition.state
                 ended = transition.terminated | (self._state.interval >= environment.horizon)
+                last = ended | (cut and step == steps - 1)
                 self._buffer.add(
                     Transitions(
                         self._observation,
@@ -58,15 +63,15 @@ class Collector:
                         transition.reward,
                         transition.observation,
                         transition.terminated,
-                        ended,
+                        last,
                     )
                 )
                 self._observation = transition.observation
                 self._returns = self._returns + transition.reward
-                if ended.any():
+                if last.any():
                     finished.append(self._returns[ended])
-                    self._start_again(ended.nonzero()[:, 0])
-                    controller.reset(ended)
+                    self._start_again(last.nonzero()[:, 0])
+                    controller.reset(last)
         return torch.cat(finished) if finished else self._returns[:0]
 
     def _start_again(self, rows: Tensor) -> None:

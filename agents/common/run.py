@@ -9,7 +9,7 @@ runs/<environment>/<agent>/<time>_s<seed>/ holds
 - metrics.csv: every scalar, as step,tag,value,wall_time
 - events.*: the same for TensorBoard, with figures and videos
 - checkpoints/: see `separatrix.agents.common.checkpoint`
-- figures/, videos/: PNG and GIF files
+- figures/, videos/, texts/: PNG, GIF and text files
 - .lock: held by the process that trains; the system lets go of it however the process ends
 
 config.yaml is written last: without it, the process was killed before the run began.
@@ -192,6 +192,23 @@ class Run:
             The GIF file.
         """
         return self._log_image("videos", tag, encode_gif(frames, fps), step, "gif")
+
+    def log_text(self, tag: str, text: str, step: int) -> Path:
+        """Write text to texts/ and, as it stands, line by line, to TensorBoard.
+
+        Args:
+            tag: Tag of the text.
+            text: The text.
+            step: Environment steps taken.
+
+        Returns:
+            The text file.
+        """
+        path = self.folder / "texts" / f"{tag.replace('/', '_')}_{step}.txt"
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, f"{text}\n".encode())
+        self._events.text(tag, f"```\n{text}\n```", step)
+        return path
 
     def log_hparams(
         self, hparams: Mapping[str, bool | float | str], metrics: Mapping[str, SupportsFloat]

@@ -18,6 +18,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.summary import scalar as scalar_summary
+from torch.utils.tensorboard.summary import text as text_summary
 
 from separatrix.agents.common.files import named_in_errors
 
@@ -106,6 +107,16 @@ class EventWriter:
             height=height, width=width, colorspace=RGB, encoded_image_string=encoded
         )
         self._write(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
+
+    def text(self, tag: str, text: str, step: int) -> None:
+        """Write text, which TensorBoard shows as Markdown.
+
+        Args:
+            tag: Tag of the text.
+            text: The text.
+            step: Environment steps taken.
+        """
+        self._write(step=step, summary=text_summary(tag, text))
 
     def hparams(self, hparams: Mapping[str, bool | float | str], metrics: Sequence[str]) -> None:
         """Write the hyper-parameters and name the scalars that are their outcome.

@@ -51,6 +51,11 @@ class GradientMPC(Planner):
         super().__init__(
             model, horizon=horizon, discount=discount, warm_start=warm_start, seed=seed
         )
+        if not model.differentiable:
+            raise ValueError(
+                f"model: got a {type(model.system).__name__}, which has no derivatives; allowed: "
+                "differentiable models"
+            )
         check_whole(starts=starts, iterations=iterations)
         check("starts", starts, starts >= 2, "an integer >= 2")
         check("learning_rate", learning_rate, learning_rate > 0, "a number > 0")

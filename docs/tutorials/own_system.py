@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from stable_baselines3 import PPO
 
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.lqr import LQR
 from separatrix.envs.core.checks import check_vector_env

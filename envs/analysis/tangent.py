@@ -103,12 +103,15 @@ def step_jacobian(
 ]:
     """Differentiates a step automatically, in the environment's dtype.
 
-    Every environment is differentiable backward, whatever steps it. Each row is repeated once for
-    every coordinate of the next state, so that a single backward pass gives all derivatives.
+    Each row is repeated once for every coordinate of the next state, so that a single backward pass
+    gives all derivatives.
 
     Returns:
         The next states, whether they stayed inside the safe box, and the derivatives of their
         coordinates by those of the states and by the actions.
+
+    Raises:
+        ValueError: The environment is not differentiable.
     """
     coordinates = flatten(state).detach()
     batch, size = coordinates.shape

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from separatrix.envs.chaotic.attractor import attractor_of, forced_flow
 from separatrix.envs.steppers.component_task import Components, Parameters
 from separatrix.envs.steppers.distance_task import DistanceTask, require_positive
-from separatrix.envs.steppers.functions import Expression, cos, sin
+from separatrix.envs.steppers.functions import Expression, angle_of, cos, sin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +76,14 @@ class FollowOrbit(DistanceTask):
         away = deviation(state, parameters["orbit"])
         scaled = [d / s for d, s in zip(away, parameters["scale"], strict=True)]
         return [*scaled, cos(state[-1]), sin(state[-1])]
+
+    def state_of(self, observation: Components, parameters: Parameters) -> Components:
+        """Returns the state: the point of the orbit at the phase and the deviation from it."""
+        *scaled, cosine, sine = observation
+        phase = angle_of(cosine, sine)
+        orbit = [-d for d in deviation([*(0 for _ in scaled), phase], parameters["orbit"])]
+        scale = parameters["scale"]
+        return [*(o + x * s for o, x, s in zip(orbit, scaled, scale, strict=True)), phase]
 
     def square_distance(self, state: Components, parameters: Parameters) -> Expression:
         """Returns the square of the Euclidean distance to the orbit at the same phase."""

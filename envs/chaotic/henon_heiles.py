@@ -115,6 +115,11 @@ class HoldStarEnergy(HoldEnergy):
         scaled = [x / s for x, s in zip(state, scale, strict=True)]
         return [*scaled, self.excess(state, parameters)]
 
+    def state_of(self, observation: Components, parameters: Parameters) -> Components:
+        """Returns the state; the excess of energy follows from it."""
+        scale = shell.statistic("standard_deviation").tolist()
+        return [x * s for x, s in zip(observation[:-1], scale, strict=True)]
+
 
 class HenonHeiles:
     """Bring a star in a galaxy's chaotic sea to rest, or to an energy.

@@ -70,6 +70,11 @@ class HoldFixedPoint(DistanceTask):
         p = parameters
         return [(x - t) / s for x, t, s in zip(state, p["target"], p["scale"], strict=True)]
 
+    def state_of(self, observation: Components, parameters: Parameters) -> Components:
+        """Returns the state: the fixed point and the deviation from it."""
+        p = parameters
+        return [o * s + t for o, t, s in zip(observation, p["target"], p["scale"], strict=True)]
+
     def square_distance(self, state: Components, parameters: Parameters) -> Expression:
         """Returns the square of the Euclidean distance to the fixed point."""
         return sum((x - t) ** 2 for x, t in zip(state, parameters["target"], strict=True))

@@ -108,6 +108,11 @@ class Environment(ABC):
         """Time of one step, in the system's unit of time."""
         return self.system.control_interval
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients flow through `step`; where not, it refuses what requires one."""
+        return self.system.differentiable
+
     def reset(
         self, seeds: Int64[Tensor, " batch"] | int, episode: int = 0
     ) -> tuple[Any, Float[Tensor, "batch observation"]]:
@@ -151,6 +156,36 @@ class Environment(ABC):
             state: Its state.
         """
         return state.unwrapped
+
+    def known_outcome(
+        self,
+        observation: Float[Tensor, "rows observation"],
+        action: Float[Tensor, "rows action"],
+        next_observation: Float[Tensor, "rows observation"],
+    ) -> tuple[Float[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        """Returns reward and termination of steps of which only the observations are known.
+
+        For learned models of the observation: what is known of the task need not be learned. It is
+        differentiable, and sees nothing of divergence: of the step of an environment that diverged
+        it returns what the held state would get, not the lowest reward and the end that it gets.
+
+        Args:
+            observation: Observations before the steps, in the scaling of this environment, of any
+                number. With a parameter row for each environment, one for each of them.
+            action: Actions, clipped to [-1, 1] as in a step.
+            next_observation: Observations after the steps.
+
+        Returns:
+            The rewards, and whether the steps end their episodes.
+
+        Raises:
+            ValueError: The observation does not determine them, as that of a wrapped environment
+                by default; or the shapes do not fit.
+        """
+        raise ValueError(
+            f"the observation of this {type(self).__name__} does not determine its reward and "
+            "termination; they must be learned instead"
+        )
 
     def array_stepper(self, state: Any) -> ArrayStepper | None:
         """Returns a faster way to step one environment from a state on; None if there is none."""

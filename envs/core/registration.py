@@ -35,6 +35,7 @@ class Registration:
         documented: The class whose docstring describes the environment.
         states: Number of state components.
         controls: Number of control components.
+        backends: Names of its backends, beside "auto".
     """
 
     id: str
@@ -45,6 +46,7 @@ class Registration:
     documented: type
     states: int
     controls: int
+    backends: tuple[str, ...]
 
 
 REGISTRY: dict[str, Registration] = {}
@@ -60,6 +62,7 @@ def register(
     documented: type,
     states: int,
     controls: int,
+    backends: tuple[str, ...] = (),
 ) -> None:
     """Registers an environment with the registry and with Gymnasium, single and batched.
 
@@ -72,10 +75,11 @@ def register(
         documented: The class whose docstring describes the environment.
         states: Number of state components.
         controls: Number of control components.
+        backends: Names of its backends, beside "auto".
     """
     full = f"{NAMESPACE}/{name}"
     REGISTRY[full] = Registration(
-        full, build, horizon, summary, options, documented, states, controls
+        full, build, horizon, summary, options, documented, states, controls, backends
     )
     gymnasium.register(
         full,

@@ -24,12 +24,14 @@ class System(ABC):
         device: Where its tensors live.
         dtype: Type of its real numbers.
         control_interval: Time during which a control is held, in the system's unit of time.
+        differentiable: Whether gradients flow through `advance`.
     """
 
     num_envs: int
     device: torch.device
     dtype: torch.dtype
     control_interval: float
+    differentiable: bool = True
 
     @abstractmethod
     def initial_state(self, stream: Stream) -> Any:

@@ -44,6 +44,7 @@ from separatrix.envs.steppers.component_task import Components, ComponentTask, P
 from separatrix.envs.steppers.functions import (
     Expression,
     absolute,
+    angle_of,
     cos,
     exp,
     maximum,
@@ -260,6 +261,12 @@ class SwingUp(ComponentTask):
         position, angle, velocity, angular_velocity = state
         values = (position, cos(angle), sin(angle), velocity, angular_velocity)
         return [value / scale for value, scale in zip(values, OBSERVATION_SCALE, strict=True)]
+
+    def state_of(self, observation: Components, parameters: Parameters) -> Components:
+        """Returns the state, the angle within one turn."""
+        scaled = [o * scale for o, scale in zip(observation, OBSERVATION_SCALE, strict=True)]
+        position, cosine, sine, velocity, angular_velocity = scaled
+        return position, angle_of(cosine, sine), velocity, angular_velocity
 
     def reward(
         self,

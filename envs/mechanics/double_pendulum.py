@@ -30,7 +30,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from separatrix.envs.mechanics.hold_upright import HoldUpright, observe_links, upright_bound
+from separatrix.envs.mechanics.hold_upright import (
+    HoldUpright,
+    links_of,
+    observe_links,
+    upright_bound,
+)
 from separatrix.envs.mechanics.links import draw_links
 from separatrix.envs.steppers.component_task import Components, Parameters
 from separatrix.envs.steppers.energy_shell import EnergyShell
@@ -147,6 +152,10 @@ class HoldPendulumEnergy(HoldEnergy):
     def observe(self, state: Components, parameters: Parameters) -> Components:
         """Returns the observation of `HoldUpright`, and the excess of energy in widths."""
         return [*observe_links(state), self.excess(state, parameters)]
+
+    def state_of(self, observation: Components, parameters: Parameters) -> Components:
+        """Returns angles and velocities; the excess of energy follows from them."""
+        return links_of(observation[:-1])
 
 
 class DoublePendulum:

@@ -9,7 +9,7 @@ import numpy as np
 
 from separatrix.envs.steppers.component_task import Components, Parameters
 from separatrix.envs.steppers.distance_task import DistanceTask
-from separatrix.envs.steppers.functions import Expression, cos, sin
+from separatrix.envs.steppers.functions import Expression, angle_of, cos, sin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +63,10 @@ class HoldUpright(DistanceTask):
         """Returns cosines and sines of the angles, and the scaled velocities."""
         return observe_links(state)
 
+    def state_of(self, observation: Components, parameters: Parameters) -> Components:
+        """Returns angles and velocities."""
+        return links_of(observation)
+
     def square_distance(self, state: Components, parameters: Parameters) -> Expression:
         """Returns d^2."""
         angles, velocities = halves(state)
@@ -84,6 +88,14 @@ def observe_links(state: Components) -> list[Expression]:
         *(sin(angle) for angle in angles),
         *(velocity / SPEED_SCALE for velocity in velocities),
     ]
+
+
+def links_of(observation: Components) -> list[Expression]:
+    """Returns the angles, each within one turn, and velocities that `observe_links` shows."""
+    count = len(observation) // 3
+    cosines, sines = observation[:count], observation[count : 2 * count]
+    angles = [angle_of(c, s) for c, s in zip(cosines, sines, strict=True)]
+    return [*angles, *(SPEED_SCALE * v for v in observation[2 * count :])]
 
 
 def upright_bound(system: OdeSystem) -> np.ndarray:

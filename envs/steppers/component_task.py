@@ -81,6 +81,18 @@ class ComponentTask(ABC):
     def observe(self, state: Components, parameters: Parameters) -> Components:
         """Returns what the agent sees of a state, scaled to order one."""
 
+    def state_of(self, observation: Components, parameters: Parameters) -> Components | None:
+        """Returns a state with this observation that reward and termination tell from no other.
+
+        The inverse of `observe`, for models of the observation. They may predict what no state
+        shows, such as a cosine and a sine off the unit circle: give `angle_of` these.
+
+        Returns:
+            The components of the state; by default None: the observation does not determine
+            reward and termination.
+        """
+        return None
+
     @abstractmethod
     def reward(
         self,

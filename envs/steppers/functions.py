@@ -30,6 +30,22 @@ def cos(x: Expression) -> Expression:
     return sympy.cos(x)
 
 
+def angle_of(cosine: Expression, sine: Expression) -> Expression:
+    """Angle of an observed direction, of which only cosine and sine are to be taken.
+
+    Nothing else is the same for all turns of the angle. They come out as the arguments divided by
+    their length, with derivatives of at most 1e6: up to a length of 1e-6 the angle is near 0, as
+    is C's `atan2(0, 0)`.
+
+    Args:
+        cosine: Cosine of the angle, times any number > 0.
+        sine: Sine of the angle, times the same number.
+    """
+    import sympy
+
+    return sympy.atan2(sine, where(cosine**2 + sine**2 > 1e-12, cosine, 1))
+
+
 def exp(x: Expression) -> Expression:
     """Exponential."""
     import sympy

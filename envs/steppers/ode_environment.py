@@ -12,7 +12,7 @@ import numpy as np
 import sympy
 import torch
 from gymnasium.spaces import Box
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from separatrix.envs.core.environment import (
@@ -160,6 +160,7 @@ class OdeEnvironment(Environment):
         self.system, self.task, self.horizon, self._draw = system, task, horizon, draw
         parameters = _TaskParameters.of(task, system)
         program = self._program = close(traced(system.definition), task, parameters)
+        self._task_symbols = parameters.symbols
         dtype = {torch.float32: np.float32, torch.float64: np.float64}[system.dtype]
         bound = np.asarray(task.observation_bound(system), dtype)
         self.observation_space = Box(-bound, bound, dtype=dtype)  # type: ignore[arg-type]
@@ -184,6 +185,29 @@ class OdeEnvironment(Environment):
         info["diverged"] = result.diverged
         next_state = OdeState(state.stream, state.interval + 1, result.next_values)
         return Transition(next_state, result.observation, result.reward, result.terminated, info)
+
+    def known_outcome(
+        self,
+        observation: Float[Tensor, "rows observation"],
+        action: Float[Tensor, "rows action"],
+        next_observation: Float[Tensor, "rows observation"],
+    ) -> tuple[Float[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        """Returns reward and termination of steps of which only the observations are known."""
+        if self._outcome is None:
+            return super().known_outcome(observation, action, next_observation)
+        rows = observation.shape[:1] if self._rows.shape[1] == 1 else self._rows.shape[1:]
+        size, controls = self.observation_space.shape, self.action_space.shape
+        allowed = [(*rows, *size), (*rows, *controls), (*rows, *size)]
+        got = [tuple(tensor.shape) for tensor in (observation, action, next_observation)]
+        if got != allowed:
+            raise ValueError(
+                f"observation, action and next_observation: got shapes {got}; allowed: {allowed}"
+            )
+        clipped = action.to(observation.dtype).clamp(-1.0, 1.0)
+        inputs = (tensor.T for tensor in (observation, clipped, next_observation))
+        reward, ended = self._outcome(*inputs, self._rows_like(observation))
+        rewards = stack([reward], observation.T)[0]
+        return rewards, torch.zeros_like(rewards, dtype=torch.bool) | ended
 
     def array_stepper(self, state: OdeState) -> OdeArrayStepper | None:
         """Returns a faster way to step one environment, which only the numba kernel has."""
@@ -227,6 +251,27 @@ class OdeEnvironment(Environment):
     @cached_property
     def _derivatives(self) -> _Derivatives:
         return _Derivatives(self._program)
+
+    @cached_property
+    def _outcome(self) -> Callable[..., list[Any]] | None:
+        """Reward and termination of observations; None if these do not determine them."""
+        program, task, p = self._program, self.task, self._task_symbols
+        count = range(len(program.observation))
+        before, after = (symbols(name, map(str, count)) for name in ("o", "n"))
+        state, next_state = task.state_of(before, p), task.state_of(after, p)
+        if state is None or next_state is None:
+            return None
+        outcome = task.reward(state, program.law, next_state, p), task.terminated(next_state, p)
+        # Cosines and sines of observed angles are plain quotients, those of their sums only once
+        # they are expanded.
+        expanded = [
+            sympy.sympify(e).replace(
+                lambda part: isinstance(part, (sympy.cos, sympy.sin)), sympy.expand_trig
+            )
+            for e in outcome
+        ]
+        inputs = {"o": before, "a": program.action, "n": after, "p": program.parameter}
+        return torch_function("outcome", inputs, expanded)
 
     def _rows_like(self, tensor: Tensor) -> Tensor:
         return self._rows.to(tensor)

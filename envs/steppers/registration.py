@@ -144,4 +144,5 @@ def _register(
         documented=documented,
         states=len(definition.state_names),
         controls=len(definition.control_names),
+        backends=("numba", "triton", "torch"),
     )

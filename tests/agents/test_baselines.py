@@ -18,15 +18,21 @@ from jaxtyping import Bool, Float, Int64
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from separatrix.agents.baselines.algorithm import make_algorithm
-from separatrix.agents.baselines.config import AgentConfig, PPOConfig, SACConfig, TD3Config
-from separatrix.agents.baselines.policy import load_policy
-from separatrix.agents.baselines.snapshot import load_snapshot, save_snapshot, with_prefix
-from separatrix.agents.baselines.train import TrainingResult, train
-from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
+from separatrix.agents.baselines.train import train
+from separatrix.agents.catalog import load_policy
+from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError, with_prefix
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import training_seed
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.common.stable_baselines3.algorithm import make_algorithm
+from separatrix.agents.common.stable_baselines3.config import (
+    ModelFreeConfig,
+    PPOConfig,
+    SACConfig,
+    TD3Config,
+)
+from separatrix.agents.common.stable_baselines3.snapshot import load_snapshot, save_snapshot
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
+from separatrix.agents.common.training import TrainingResult
 from separatrix.agents.experiment import EnvironmentConfig, EvaluationConfig, ExperimentConfig
 from separatrix.envs.core.environment import ComposedEnvironment, action_box
 from separatrix.envs.core.registration import REGISTRY, make_environment, register
@@ -131,7 +137,7 @@ def one_thread() -> Iterator[None]:
 
 SMALL: dict[str, Any] = {"actor_layers": (16,), "critic_layers": (16,), "log_every": 300}
 SMALL |= {"learning_starts": 100, "batch_size": 32, "buffer_size": 1200}
-AGENTS: list[AgentConfig] = [
+AGENTS: list[ModelFreeConfig] = [
     PPOConfig(rollout_steps=25, batch_size=40, epochs=2, learning_rate_schedule="linear"),
     # Their buffers are full after 1,200 steps: not yet when the run is killed, but at its end.
     SACConfig(**SMALL, learning_rate_schedule="linear", train_every=5, gradient_steps=2),
@@ -140,7 +146,7 @@ AGENTS: list[AgentConfig] = [
 each_agent = pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.algorithm)
 
 
-def experiment(agent: AgentConfig, **changes: Any) -> ExperimentConfig:
+def experiment(agent: ModelFreeConfig, **changes: Any) -> ExperimentConfig:
     """Eight environments for 2,000 steps, evaluated every 500, saved every 1,000."""
     config = ExperimentConfig(
         EnvironmentConfig(ID, num_envs=8),
@@ -215,6 +221,12 @@ class Trained:
     run: Run
     checkpoint: Checkpoint
 
+    @property
+    def agent(self) -> ModelFreeConfig:
+        """Its hyper-parameters."""
+        assert isinstance(self.config.agent, ModelFreeConfig)
+        return self.config.agent
+
 
 @pytest.fixture(scope="module", params=AGENTS, ids=lambda agent: agent.algorithm)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
@@ -226,7 +238,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def restored(trained: Trained) -> BaseAlgorithm:
     """A new algorithm of another seed, in the state of the run's last checkpoint."""
     env = BatchedVecEnv(gym.make_vec(ID, num_envs=8, output="torch"))
-    algorithm = make_algorithm(trained.config.agent, env, seed=3, device="cpu")
+    algorithm = make_algorithm(trained.agent, env, seed=3, device="cpu")
     networks = algorithm.policy.state_dict()
     saved = with_prefix("policy", trained.checkpoint.tensors)
     assert any(not torch.equal(saved[name], networks[name]) for name in networks)
@@ -248,7 +260,7 @@ def test_a_killed_run_resumes_bit_for_bit(trained: Trained, tmp_path: Path) -> N
 
 
 @each_agent
-def test_a_seed_determines_a_run(agent: AgentConfig, tmp_path: Path) -> None:
+def test_a_seed_determines_a_run(agent: ModelFreeConfig, tmp_path: Path) -> None:
     config = experiment(agent, total_steps=400)
     (_, first), (_, second) = (train_in(tmp_path / name, config) for name in ("a", "b"))
     _, other = train_in(tmp_path / "c", replace(config, seed=1))
@@ -258,7 +270,7 @@ def test_a_seed_determines_a_run(agent: AgentConfig, tmp_path: Path) -> None:
 
 
 @each_agent
-def test_training_episodes_come_from_the_training_seed(agent: AgentConfig) -> None:
+def test_training_episodes_come_from_the_training_seed(agent: ModelFreeConfig) -> None:
     env = BatchedVecEnv(gym.make_vec(ID, num_envs=8, output="torch"))
     make_algorithm(agent, env, seed=3, device="cpu")
     env.reset()
@@ -276,7 +288,7 @@ def test_snapshots_survive_the_round_trip(trained: Trained) -> None:
 
 
 def test_a_snapshot_of_another_network_is_refused(trained: Trained) -> None:
-    agent = trained.config.agent
+    agent = trained.agent
     name = "policy_layers" if isinstance(agent, PPOConfig) else "actor_layers"
     layers: dict[str, Any] = {name: (3,)}
     env = BatchedVecEnv(gym.make_vec(ID, num_envs=8, output="torch"))
@@ -302,7 +314,7 @@ def test_what_a_run_leaves_behind(trained: Trained) -> None:
     assert "train/learning_rate" in tags
     assert len(logged) == len({(step, tag) for step, tag, _ in logged})
     # Evaluations come with the first whole round of training after every 500 steps.
-    ppo = isinstance(trained.config.agent, PPOConfig)
+    ppo = isinstance(trained.agent, PPOConfig)
     evaluated = [step for step, tag, _ in logged if tag == "eval/return"]
     assert evaluated == [600 if ppo else 520, 1000, 1600 if ppo else 1520, 2000]
 
@@ -338,7 +350,7 @@ def test_a_changed_configuration_is_told(trained: Trained, tmp_path: Path) -> No
 def test_a_checkpoint_of_another_experiment_is_one_clear_error(
     trained: Trained, tmp_path: Path
 ) -> None:
-    agent = trained.config.agent
+    agent = trained.agent
     name = "policy_layers" if isinstance(agent, PPOConfig) else "actor_layers"
     layers: dict[str, Any] = {name: (3,)}
     other = replace(agent, **layers)

@@ -10,7 +10,12 @@ import pytest
 import stable_baselines3
 from pydantic import TypeAdapter, ValidationError
 
-from separatrix.agents.baselines.config import AgentConfig, PPOConfig, SACConfig, TD3Config
+from separatrix.agents.common.stable_baselines3.config import (
+    ModelFreeConfig,
+    PPOConfig,
+    SACConfig,
+    TD3Config,
+)
 
 # Our name of an argument, where it is not stable-baselines3's own.
 NAMES = {
@@ -27,7 +32,7 @@ OURS |= {"policy_layers", "value_layers", "actor_layers", "critic_layers", "expl
 
 
 @pytest.mark.parametrize("config", [PPOConfig(), SACConfig(), TD3Config()])
-def test_defaults_are_those_of_stable_baselines3(config: AgentConfig) -> None:
+def test_defaults_are_those_of_stable_baselines3(config: ModelFreeConfig) -> None:
     algorithm = getattr(stable_baselines3, config.algorithm.upper())
     parameters = inspect.signature(algorithm.__init__).parameters
     fields = {name: value for name, value in vars(config).items() if name not in OURS}
@@ -49,7 +54,9 @@ def test_defaults_are_those_of_stable_baselines3(config: AgentConfig) -> None:
         (TD3Config(), {"exploration_noise": -0.1}, "allowed is 0 or more"),
     ],
 )
-def test_senseless_values_raise(config: AgentConfig, changes: dict[str, Any], message: str) -> None:
+def test_senseless_values_raise(
+    config: ModelFreeConfig, changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(config, **changes)
 
@@ -62,7 +69,7 @@ def test_unknown_keys_raise(config: type) -> None:
 
 def test_the_module_is_light() -> None:
     code = (
-        "import sys, separatrix.agents.baselines.config;"
+        "import sys, separatrix.agents.common.stable_baselines3.config;"
         "assert not {'torch', 'stable_baselines3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

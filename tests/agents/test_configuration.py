@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from separatrix.agents.baselines.config import PPOConfig, SACConfig, TD3Config
 from separatrix.agents.common.configuration import (
     ConfigurationError,
     check_experiment,
@@ -14,6 +13,7 @@ from separatrix.agents.common.configuration import (
     load_experiment,
     parse_experiment,
 )
+from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
 from separatrix.agents.experiment import EnvironmentConfig, ExperimentConfig
 from separatrix.envs.core.registration import REGISTRY
 

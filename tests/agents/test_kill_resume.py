@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from separatrix.agents.baselines.config import PPOConfig
 from separatrix.agents.common import provenance
 from separatrix.agents.common.checkpoint import read_latest, write_checkpoint
 from separatrix.agents.common.metrics import read_metrics
 from separatrix.agents.common.run import Run, RunInUseError
+from separatrix.agents.common.stable_baselines3.config import PPOConfig
 from separatrix.agents.experiment import EnvironmentConfig, ExperimentConfig
 from separatrix.cli.main import run as run_command
 

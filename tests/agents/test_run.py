@@ -13,11 +13,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import separatrix
-from separatrix.agents.baselines.config import PPOConfig
 from separatrix.agents.common import provenance
 from separatrix.agents.common.checkpoint import CheckpointError
 from separatrix.agents.common.metrics import read_metrics
 from separatrix.agents.common.run import Run
+from separatrix.agents.common.stable_baselines3.config import PPOConfig
 from separatrix.agents.experiment import EnvironmentConfig, ExperimentConfig
 
 CONFIG = ExperimentConfig(EnvironmentConfig("separatrix/Lorenz-v0"), PPOConfig(), 100, seed=7)

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from torch import Tensor
 
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 
 
 class CountingEnv(VectorEnv):

@@ -38,6 +38,7 @@ class Toy(Environment):
     """A model of `size` states, all of them observed, and `actions` actions; 20 steps."""
 
     device = torch.device("cpu")
+    differentiable = True
     reward_range = (-np.inf, np.inf)
     metric_names = ()
     horizon = 20

@@ -194,7 +194,8 @@ def made(draw: Any) -> dict[str, Any]:
     known = [*REGISTRY[id].options, "device", "dtype", "backend", "render_mode"]
     known += ["output", "autoreset_mode"] if batch else []
     name = st.one_of(st.sampled_from(known), st.from_regex("[a-z_]{1,9}", fullmatch=True))
-    arguments = {"backend": "'torch'"}  # whatever it is set to, nothing has to be compiled
+    # Whatever the options are set to, nothing has to be compiled.
+    arguments = {"backend": "'torch'"} if "torch" in REGISTRY[id].backends else {}
     for each in draw(st.lists(name, max_size=3)):
         arguments[each] = draw(VALUES.get(each, st.one_of(anything, st.floats(-40, 40).map(repr))))
     if batch:

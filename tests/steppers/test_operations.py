@@ -34,6 +34,11 @@ Operation = tuple[Any, Callable[[Any, Any], Any], Callable[[Any, Any], Any]]
 OPERATIONS: dict[str, Operation] = {
     "sin": (functions.sin(X), lambda a, b: np.sin(a), lambda a, b: np.cos(a)),
     "cos": (functions.cos(X), lambda a, b: np.cos(a), lambda a, b: -np.sin(a)),
+    "angle_of": (
+        functions.cos(functions.angle_of(X, Y)) + 2 * functions.sin(functions.angle_of(X, Y)),
+        lambda a, b: np.cos(np.arctan2(b, a)) + 2 * np.sin(np.arctan2(b, a)),
+        lambda a, b: (b**2 - 2 * a * b) / np.maximum(np.hypot(a, b), 1e-9) ** 3,
+    ),
     "exp": (functions.exp(X), lambda a, b: np.exp(a), lambda a, b: np.exp(a)),
     "log": (
         functions.log(functions.absolute(X) + 0.125),

@@ -232,9 +232,11 @@ def learned_environment(
         horizon: Steps of an episode; None for that of `like`.
         propagation: "mean", "members" or "sampled".
         reward: Rewards as a function of observation, action and next observation; None for the
-            reward head.
+            reward head. Where the observation determines them, `like.known_outcome` gives the true
+            ones: `lambda *rows: like.known_outcome(*rows)[0]`.
         terminated: Ends of episodes as a function of the observation; None for the termination
-            head, or for episodes that never terminate if there is none.
+            head, or for episodes that never terminate if there is none. `like.known_outcome` gives
+            these, too.
         project: Moves predicted observations to where the true ones lie, see
             `separatrix.agents.common.projections`.
 

@@ -196,3 +196,45 @@ class ProductLibrary(_Pair):
         """Returns the features as expressions."""
         second = self.second.expressions()
         return tuple(one * other for one in self.first.expressions() for other in second)
+
+
+@dataclass(frozen=True)
+class SelectedLibrary(Library):
+    """Some of the features of a library, in its order.
+
+    Attributes:
+        whole: The library.
+        kept: Numbers of the features that are kept, ascending.
+
+    Raises:
+        ValueError: A number is not that of a feature, or they do not ascend.
+    """
+
+    whole: Library
+    kept: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        among = range(self.whole.num_features)
+        if not self.kept or list(self.kept) != sorted(set(self.kept) & set(among)):
+            raise ValueError(
+                f"kept: got {self.kept!r}; allowed: ascending numbers below {len(among)}, one at "
+                "least"
+            )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.whole.names
+
+    @property
+    def num_features(self) -> int:
+        """Number of features."""
+        return len(self.kept)
+
+    def rows(self, inputs: Float[Tensor, "inputs batch"]) -> Float[Tensor, "features batch"]:
+        """Evaluates the features component-major."""
+        return self.whole.rows(inputs)[list(self.kept)]
+
+    def expressions(self) -> tuple[sympy.Expr, ...]:
+        """Returns the features as expressions."""
+        features = self.whole.expressions()
+        return tuple(features[i] for i in self.kept)

@@ -10,7 +10,12 @@ from separatrix.agents.common.sparse.libraries import (
     FourierLibrary,
     PolynomialLibrary,
 )
-from separatrix.agents.common.sparse.library import Library, ProductLibrary, SumLibrary
+from separatrix.agents.common.sparse.library import (
+    Library,
+    ProductLibrary,
+    SelectedLibrary,
+    SumLibrary,
+)
 
 if TYPE_CHECKING:
     import sympy
@@ -40,6 +45,8 @@ def library_to_data(library: Library) -> dict[str, Any]:
             kind = "sum" if isinstance(library, SumLibrary) else "product"
             parts = {"first": library_to_data(first), "second": library_to_data(second)}
             return {"kind": kind, **parts}
+        case SelectedLibrary(whole, kept):
+            return {"kind": "selected", "whole": library_to_data(whole), "kept": kept}
     raise ValueError(f"library: got {type(library).__name__}, which has no form in JSON")
 
 
@@ -64,6 +71,8 @@ def library_from_data(data: dict[str, Any]) -> Library:
         case {"kind": "sum" | "product" as kind, "first": first, "second": second}:
             pair = SumLibrary if kind == "sum" else ProductLibrary
             return pair(library_from_data(first), library_from_data(second))
+        case {"kind": "selected", "whole": whole, "kept": kept}:
+            return SelectedLibrary(library_from_data(whole), tuple(kept))
     raise ValueError(f"library: got {data!r}, which is the form of none")
 
 

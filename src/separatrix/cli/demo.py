@@ -9,8 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from separatrix.agents.baselines.policy import load_policy
-from separatrix.agents.baselines.train import train
+from separatrix.agents.catalog import load_policy, train
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
 from separatrix.agents.experiment import EvaluationConfig

@@ -37,7 +37,7 @@ def doctor() -> int:
     console.print(f"threads: torch {torch.get_num_threads()}, numba {numba.get_num_threads()}")
     failures = _try_cache(console)
     table = Table(title=f"environment steps a second, in batches of {BATCH}")
-    backends = [("numba", "cpu"), ("torch", "cpu")]
+    backends = [("numba", "cpu"), ("torch", "cpu"), ("mujoco", "cpu")]
     if torch.cuda.is_available():
         fused = choose_backend("auto", torch.device("cuda"))
         backends += [(backend, "cuda") for backend in dict.fromkeys((fused, "torch"))]
@@ -45,9 +45,12 @@ def doctor() -> int:
     for backend, device in backends:
         table.add_column(f"{backend} on {device}", justify="right")
     with console.status("stepping every environment; the first time compiles its kernels"):
-        for environment_id in REGISTRY:
+        for environment_id, entry in REGISTRY.items():
             cells = []
             for backend, device in backends:
+                if backend not in entry.backends:
+                    cells.append("-")
+                    continue
                 try:
                     cells.append(f"{measure(environment_id, backend, device):,.0f}")
                 except Exception as error:

@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 
 import separatrix  # noqa: F401  (registers the environments)
-from separatrix.agents.baselines.policy import load_policy
+from separatrix.agents.catalog import load_policy
 from separatrix.agents.common.checkpoint import CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.common.figures import phase_portrait

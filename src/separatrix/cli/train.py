@@ -110,14 +110,14 @@ def _check_environments(config: ExperimentConfig) -> None:
 def _train(run: "Run") -> None:
     import torch
 
-    from separatrix.agents.baselines.train import train
+    from separatrix.agents.catalog import train
     from separatrix.agents.common.checkpoint import CheckpointError
 
     torch.set_num_threads(run.config.threads)
     console = Console()
     console.print(f"run folder: {run.folder}", soft_wrap=True)
     try:
-        with reported(CheckpointError), out_of_memory_reported(), run:
+        with reported(CheckpointError, ConfigurationError), out_of_memory_reported(), run:
             result = train(run.config, run)
     except OSError as error:  # such as a full disk
         raise UserError(

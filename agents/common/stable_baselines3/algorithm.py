@@ -10,22 +10,22 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 from torch import nn
 
-from separatrix.agents.baselines.config import (
-    AgentConfig,
+from separatrix.agents.common.seeding import training_seed
+from separatrix.agents.common.stable_baselines3.config import (
+    ModelFreeConfig,
     OffPolicyConfig,
     PPOConfig,
     SACConfig,
     TD3Config,
 )
-from separatrix.agents.common.seeding import training_seed
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
 
 def make_algorithm(
-    config: AgentConfig, env: BatchedVecEnv, seed: int, device: str
+    config: ModelFreeConfig, env: BatchedVecEnv, seed: int, device: str
 ) -> BaseAlgorithm:
     """Make an algorithm whose networks and generators are seeded, at step 0.
 
@@ -60,7 +60,7 @@ def make_algorithm(
     return algorithm
 
 
-def policy_arguments(config: AgentConfig) -> dict[str, Any]:
+def policy_arguments(config: ModelFreeConfig) -> dict[str, Any]:
     """Arguments of the policy's constructor that describe its networks."""
     activation = ACTIVATIONS[config.activation]
     if isinstance(config, PPOConfig):

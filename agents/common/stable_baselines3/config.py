@@ -13,39 +13,18 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
+from separatrix.agents.common.requirements import (
+    require,
+    require_at_least_0,
+    require_fraction,
+    require_positive,
+)
+
 Activation = Literal["tanh", "relu", "elu"]
 """Activation between the hidden layers of a network."""
 
 Schedule = Literal["constant", "linear"]
 """Learning rate over training: constant, or falling linearly to 0 at the run's last step."""
-
-
-def _require(holds: bool, name: str, got: object, allowed: str) -> None:
-    """Raise a ValueError that says what was got and what is allowed, unless the value is right."""
-    if not holds:
-        raise ValueError(f"got {name} = {got}; allowed is {allowed}")
-
-
-def _require_positive(config: object, *names: str) -> None:
-    """Raise unless each field is a number above 0, or a tuple of such numbers."""
-    for name in names:
-        value = getattr(config, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        _require(all(number > 0 for number in numbers), name, value, "above 0")
-
-
-def _require_fraction(config: object, *names: str) -> None:
-    """Raise unless each field lies in [0, 1]."""
-    for name in names:
-        value = getattr(config, name)
-        _require(0 <= value <= 1, name, value, "0 to 1")
-
-
-def _require_at_least_0(config: object, *names: str) -> None:
-    """Raise unless each field is 0 or more."""
-    for name in names:
-        value = getattr(config, name)
-        _require(value >= 0, name, value, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -110,15 +89,15 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
-        _require_positive(
+        require_positive(
             self, "learning_rate", "rollout_steps", "epochs", "clip_range", "max_gradient_norm"
         )
-        _require_positive(self, "policy_layers", "value_layers")
-        _require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
-        _require_fraction(self, "gamma", "gae_lambda")
-        _require_at_least_0(self, "entropy_coefficient", "value_coefficient")
+        require_positive(self, "policy_layers", "value_layers")
+        require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
+        require_fraction(self, "gamma", "gae_lambda")
+        require_at_least_0(self, "entropy_coefficient", "value_coefficient")
         if self.target_kl is not None:
-            _require_positive(self, "target_kl")
+            require_positive(self, "target_kl")
 
 
 @dataclass(frozen=True)
@@ -168,12 +147,12 @@ class OffPolicyConfig:
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
-        _require_positive(self, "learning_rate", "buffer_size", "batch_size", "train_every")
-        _require_positive(self, "actor_layers", "critic_layers", "log_every")
-        _require_at_least_0(self, "learning_starts")
-        _require_fraction(self, "tau", "gamma")
+        require_positive(self, "learning_rate", "buffer_size", "batch_size", "train_every")
+        require_positive(self, "actor_layers", "critic_layers", "log_every")
+        require_at_least_0(self, "learning_starts")
+        require_fraction(self, "tau", "gamma")
         steps = self.gradient_steps
-        _require(steps == -1 or steps > 0, "gradient_steps", steps, "-1, or 1 or more")
+        require(steps == -1 or steps > 0, "gradient_steps", steps, "-1, or 1 or more")
 
 
 @dataclass(frozen=True)
@@ -195,9 +174,9 @@ class SACConfig(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
         super().__post_init__()
-        _require_positive(self, "target_update_interval")
+        require_positive(self, "target_update_interval")
         if self.entropy_coefficient != "auto":
-            _require_at_least_0(self, "entropy_coefficient")
+            require_at_least_0(self, "entropy_coefficient")
 
 
 @dataclass(frozen=True)
@@ -234,9 +213,9 @@ class TD3Config(OffPolicyConfig):
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
         super().__post_init__()
-        _require_positive(self, "policy_delay")
-        _require_at_least_0(self, "exploration_noise", "target_policy_noise", "target_noise_clip")
+        require_positive(self, "policy_delay")
+        require_at_least_0(self, "exploration_noise", "target_policy_noise", "target_noise_clip")
 
 
-AgentConfig = PPOConfig | SACConfig | TD3Config
-"""The agents that an experiment can name."""
+ModelFreeConfig = PPOConfig | SACConfig | TD3Config
+"""The algorithms of stable-baselines3."""

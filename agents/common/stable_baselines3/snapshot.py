@@ -18,7 +18,6 @@ A rollout buffer is not part of it: take snapshots between an update and the nex
 import random
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -29,9 +28,8 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
-from separatrix.agents.common.stable_baselines3 import BatchedVecEnv
-from separatrix.agents.experiment import ExperimentConfig
+from separatrix.agents.common.checkpoint import prefixed, with_prefix
+from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 
 COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -49,8 +47,8 @@ def save_snapshot(algorithm: BaseAlgorithm) -> tuple[dict[str, Tensor], dict[str
     """
     modules, variables = algorithm._get_torch_save_params()
     tensors: dict[str, Tensor] = {name: getattr(algorithm, name) for name in variables}
-    tensors |= _prefixed("policy", algorithm.policy.state_dict())
-    tensors |= _prefixed("environment", _environment(algorithm).env_method("state_dict")[0])
+    tensors |= prefixed("policy", algorithm.policy.state_dict())
+    tensors |= prefixed("environment", _environment(algorithm).env_method("state_dict")[0])
     tensors["last_observation"] = torch.from_numpy(algorithm._last_obs)
     tensors["episode_starts"] = torch.from_numpy(algorithm._last_episode_starts)
     state: dict[str, Any] = {name: getattr(algorithm, name) for name in COUNTERS}
@@ -60,14 +58,14 @@ def save_snapshot(algorithm: BaseAlgorithm) -> tuple[dict[str, Tensor], dict[str
         saved = optimizer.state_dict()
         state["optimizers"][name] = saved["param_groups"]
         for index, moments in saved["state"].items():
-            tensors |= _prefixed(f"moments.{name}.{index}", moments)
+            tensors |= prefixed(f"moments.{name}.{index}", moments)
     buffer = getattr(algorithm, "replay_buffer", None)
     if buffer is not None:
         state["replay"] = {"pos": buffer.pos, "full": buffer.full}
         filled = {name: torch.from_numpy(getattr(buffer, name)[: buffer.size()]) for name in REPLAY}
-        tensors |= _prefixed("replay", filled)
+        tensors |= prefixed("replay", filled)
     random_tensors, state["random"] = _save_random(algorithm)
-    tensors |= _prefixed("random", random_tensors)
+    tensors |= prefixed("random", random_tensors)
     return {name: _own(tensor) for name, tensor in tensors.items()}, state
 
 
@@ -108,35 +106,6 @@ def load_snapshot(
     algorithm._last_episode_starts = tensors["episode_starts"].numpy().copy()
     # Last, for everything above may have drawn numbers.
     _load_random(algorithm, with_prefix("random", tensors), state["random"])
-
-
-@contextmanager
-def described_misfit(config: ExperimentConfig, checkpoint: Checkpoint) -> Iterator[None]:
-    """Say that a checkpoint and a configuration do not belong together, around its loading.
-
-    Args:
-        config: The experiment that is to go on.
-        checkpoint: The checkpoint that is being loaded.
-
-    Raises:
-        CheckpointError: If networks, optimisers, buffer or environments are others.
-    """
-    try:
-        yield
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"the checkpoint of step {checkpoint.step} does not fit {config.agent.algorithm} on "
-            f"{config.environment.id} as config.yaml describes them: {error}"
-        ) from error
-
-
-def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of one part of a snapshot, such as `policy`, by their names within it."""
-    return {
-        name.removeprefix(f"{prefix}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }
 
 
 def _environment(algorithm: BaseAlgorithm) -> BatchedVecEnv:
@@ -206,10 +175,6 @@ def _load_random(
     keys = np.array(state["numpy"]["state"]["key"], np.uint32)
     np.random.set_state({**state["numpy"], "state": {**state["numpy"]["state"], "key": keys}})
     algorithm.action_space.np_random.bit_generator.state = state["action_space"]
-
-
-def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _own(tensor: Tensor) -> Tensor:

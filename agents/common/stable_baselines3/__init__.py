@@ -1,0 +1,1 @@
+"""stable-baselines3 over our environments: adapter, configurations, complete snapshots."""
