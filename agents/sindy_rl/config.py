@@ -216,6 +216,9 @@ class CollectionConfig:
     initial_hold: int = 10
     """Steps for which a random action is held; the paper's is 1, which moves a body less."""
 
+    initial_reset: int = 0
+    """Steps after which a new episode starts before the first fit; 0 lets them go on."""
+
     steps: int = 1000
     """Real steps between two fits."""
 
@@ -231,7 +234,7 @@ class CollectionConfig:
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
         require_positive(self, "initial_steps", "initial_hold", "steps", "noise_hold", "capacity")
-        require_at_least_0(self, "noise")
+        require_at_least_0(self, "initial_reset", "noise")
 
 
 @dataclass(frozen=True)

@@ -8,43 +8,26 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from separatrix.agents.common.checkpoint import prefixed, with_prefix
 from separatrix.agents.common.collector import Collector
-from separatrix.agents.common.projections import unit_circle, wrap_angles
 from separatrix.agents.common.replay import ReplayBuffer, Transitions
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig, SparseModelConfig
 from separatrix.agents.sindy_rl.exploration import Exploration
-from separatrix.agents.sindy_rl.forecast import Dynamics, Unfitted
 from separatrix.agents.sindy_rl.learner import PolicyLearner, Snapshot, make_learner
-from separatrix.agents.sindy_rl.neural_dynamics import fit_neural_dynamics
+from separatrix.agents.sindy_rl.modelling import Modelling
 from separatrix.agents.sindy_rl.population import draw, perturb, replacements, tunable
-from separatrix.agents.sindy_rl.sparse_dynamics import fit_sparse_dynamics
-from separatrix.agents.sindy_rl.surrogate import Starts, SurrogateEnvironment
-from separatrix.agents.sindy_rl.validation import (
-    lyapunov_exponent,
-    rollout_errors,
-    trusted_steps,
-)
 from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import make_environment
-
-CHECKED_STEPS = 100
-"""Steps of the rollouts by which a model is checked on new data."""
-
-LARGEST_DISCOUNT = 0.9999
-"""Of the lowest reward that leaving the limits of a surrogate is charged with for ever."""
 
 
 @dataclass
@@ -78,8 +61,7 @@ class Loop:
 
     Attributes:
         environment: One real environment for each member's batch, of which the model is one.
-        dynamics: The model.
-        surrogate: The environment that it makes.
+        modelling: The model and its surrogate.
         members: The policies, one but for population-based training.
         rounds: Rounds that are done.
     """
@@ -100,11 +82,7 @@ class Loop:
         self._check(self.environment)
         self.random = random.Random(config.seed)
         self.rounds, self.surrogate_steps, self.rollbacks = 0, 0, 0
-        self._fitted_times, self._fitted_round = 0, 0
-        self._errors: Tensor | None = None
-        self.dynamics: Dynamics = Unfitted()
-        _, observation = self.environment.reset(0)
-        self.surrogate = self._surrogate(observation, observation, agent.surrogate.horizon)
+        self.modelling = Modelling(agent, self.environment, config.seed)
         self.policies, self._ranges = [agent.policy] * population.members, {}
         if population.members > 1:
             self._ranges = tunable(population, agent.policy)
@@ -153,7 +131,7 @@ class Loop:
         rounds = -(-self.config.total_steps // collection.steps)
         learner = make_learner(
             self.policies[number],
-            self.surrogate,
+            self.modelling.surrogate,
             self.config.seed * 1000 + number,
             self.agent.policy_steps * rounds,
         )
@@ -179,7 +157,9 @@ class Loop:
             controller = RandomController(
                 self.environment, self.config.seed * 1000 + number, collection.initial_hold
             )
-            member.collector.collect(controller, steps, cut=True)
+            chunk = min(collection.initial_reset or steps, steps)
+            for _ in range(-(-steps // chunk)):
+                member.collector.collect(controller, chunk, cut=True)
 
     def round(self) -> dict[str, float]:
         """Fits, trains, collects, and decides which policies go on.
@@ -187,9 +167,9 @@ class Loop:
         Returns:
             Scalars for the log.
         """
-        scalars = self._fit()
+        scalars = self.modelling.fit(self.data(), self.rounds)
         for number, member in enumerate(self.members):
-            found = member.learner.train(self.surrogate, self.agent.policy_steps)
+            found = member.learner.train(self.modelling.surrogate, self.agent.policy_steps)
             self.surrogate_steps += self.agent.policy_steps
             tag = "train/" if len(self.members) == 1 else f"train_{number}/"
             scalars |= {name.replace("train/", tag): value for name, value in found.items()}
@@ -220,77 +200,6 @@ class Loop:
         )
         return Transitions(*found)
 
-    def _fit(self) -> dict[str, float]:
-        """Fits the model, if it is due, and makes the surrogate of it."""
-        begin, data, scalars = time.perf_counter(), self.data(), {}
-        limit = self.agent.uncertainty.refit_above
-        if not limit or self._errors is None or self._errors[0] > limit * self._fitted_error():
-            self._fitted_times, self._fitted_round = len(data.reward), self.rounds
-            scalars = self._refit()
-        scalars["model/fitted_error_1"] = self._fitted_error()
-        first = torch.cat((torch.ones_like(data.last[:1]), data.last[:-1]))
-        initial, everything = data.observation[first], data.observation[torch.ones_like(data.last)]
-        horizon = self._horizon(everything)
-        self.surrogate = self._surrogate(initial, everything, horizon)
-        return {**scalars, "surrogate/horizon": horizon, "time/fit": time.perf_counter() - begin}
-
-    def _refit(self) -> dict[str, float]:
-        """Fits the model from scratch to the data of the round that it was, or is, fitted in."""
-        surrogate, model = self.agent.surrogate, self.agent.model
-        data = self.data()[: self._fitted_times]
-        seed = self.config.seed * 100_003 + self._fitted_round
-        circle, wrap = unit_circle(*surrogate.circles), wrap_angles(*surrogate.wrapped)
-
-        def project(observation: Tensor) -> Tensor:
-            return wrap(circle(observation))
-
-        if not isinstance(model, SparseModelConfig):
-            self.dynamics = fit_neural_dynamics(data, model, project=project, seed=seed)
-            return {}
-        self.dynamics, report = fit_sparse_dynamics(
-            data[torch.ones_like(data.last)],
-            model,
-            interval=self.environment.control_interval,
-            project=project,
-            circles=surrogate.circles,
-            difference=wrap if surrogate.wrapped else None,
-            seed=seed,
-        )
-        return {f"model/{name}": float(value) for name, value in vars(report).items()}
-
-    def _fitted_error(self) -> float:
-        data = self.data()[: self._fitted_times]
-        return rollout_errors(self.dynamics, data, 1, _unit(data))[0].item()
-
-    def _horizon(self, observation: Float[Tensor, "rows observation"]) -> int:
-        """Steps of a surrogate episode: as far as the model can be trusted."""
-        settings = self.agent.surrogate
-        horizon = settings.horizon
-        if settings.tolerance and self._errors is not None:
-            horizon = min(horizon, trusted_steps(self._errors, settings.tolerance))
-        if settings.lyapunov_times:
-            some = observation[:: -(-len(observation) // 64)]
-            actions = self.environment.action_space.shape[0]
-            exponent = lyapunov_exponent(self.dynamics, some, actions, _deviation(observation))
-            if exponent > 0:
-                horizon = min(horizon, max(1, round(settings.lyapunov_times / exponent)))
-        return horizon
-
-    def _surrogate(self, initial: Tensor, everything: Tensor, horizon: int) -> SurrogateEnvironment:
-        settings, doubts = self.agent.surrogate, self.agent.uncertainty
-        return SurrogateEnvironment(
-            self.dynamics,
-            self.environment,
-            Starts(initial, everything, settings.initial_share),
-            num_envs=settings.num_envs,
-            horizon=horizon,
-            limits=everything.new_tensor(settings.limits) if settings.limits else None,
-            discount=min(self.agent.policy.gamma, LARGEST_DISCOUNT),
-            penalty=doubts.penalty,
-            deviation_limit=doubts.deviation_limit or torch.inf,
-            leverage_limit=doubts.leverage_limit or torch.inf,
-        )
-
     def _collect(self) -> dict[str, float]:
         """Takes real steps with every policy, keeps the best, and goes back where one is lost."""
         agent, collection = self.agent, self.agent.collection
@@ -299,7 +208,7 @@ class Loop:
         for number, member in enumerate(self.members):
             explorer = Exploration(
                 member.learner.controller(),
-                self.dynamics,
+                self.modelling.dynamics,
                 noise=collection.noise,
                 hold=collection.noise_hold,
                 candidates=agent.uncertainty.candidates,
@@ -312,15 +221,12 @@ class Loop:
             elif member.last_return - lowest < agent.rollback * (member.best_return - lowest):
                 member.learner.take_policy(member.best)
                 self.rollbacks += 1
-        fresh = self.data(last=steps)
-        self._errors = rollout_errors(self.dynamics, fresh, CHECKED_STEPS, _unit(self.data()))
         returns = [member.last_return for member in self.members]
         return {
             "collect/return": sum(returns) / len(returns),
             "collect/best": max(member.best_return for member in self.members),
             "collect/rollbacks": float(self.rollbacks),
-            "model/new_error_1": self._errors[0].item(),
-            f"model/new_error_{CHECKED_STEPS}": self._errors[-1].item(),
+            **self.modelling.check(self.data(last=steps), self.data()),
         }
 
     def _return(self, collected: Transitions) -> float:
@@ -353,9 +259,8 @@ class Loop:
             "rounds": self.rounds,
             "surrogate_steps": self.surrogate_steps,
             "rollbacks": self.rollbacks,
-            "fitted": [self._fitted_times, self._fitted_round],
+            "modelling": self.modelling.state(),
             "random": self.random.getstate(),
-            "errors": None if self._errors is None else list(map(_finite, self._errors.tolist())),
             "members": [],
         }
         for number, member in enumerate(self.members):
@@ -379,7 +284,6 @@ class Loop:
         """Goes on from what `state_dict` returned, for the same configuration."""
         self.rounds, self.rollbacks = state["rounds"], state["rollbacks"]
         self.surrogate_steps = state["surrogate_steps"]
-        self._fitted_times, self._fitted_round = state["fitted"]
         version, keys, gauss = state["random"]
         self.random.setstate((version, tuple(keys), gauss))
         for number, member in enumerate(self.members):
@@ -390,30 +294,13 @@ class Loop:
             member.learner.load_state_dict(with_prefix("learner", part), saved["learner"])
             member.best = (with_prefix("best", part), saved["best"])
             member.best_return, member.last_return = (
-                _number(found, -math.inf) for found in saved["returns"]
+                -math.inf if found is None else found for found in saved["returns"]
             )
             member.buffer.load_state_dict(with_prefix("buffer", part))
             member.collector.load_state_dict(with_prefix("collector", part))
-        if state["errors"] is not None:
-            self._errors = torch.tensor([_number(error) for error in state["errors"]])
-        if self._fitted_times:  # the same data and seed give the same model
-            self._refit()
-
-
-def _unit(data: Transitions) -> Float[Tensor, " observation"]:
-    return _deviation(data.observation.flatten(0, 1))
-
-
-def _deviation(observation: Float[Tensor, "rows observation"]) -> Tensor:
-    """Standard deviations, 1 where there is none."""
-    deviation = observation.std(0)
-    return torch.where(deviation > 0, deviation, 1.0)
+        self.modelling.restore(self.data(), state["modelling"])
 
 
 def _finite(value: float) -> float | None:
-    """A number as JSON has it: none for infinity."""
+    """A return as JSON has it: none for minus infinity."""
     return value if math.isfinite(value) else None
-
-
-def _number(value: float | None, infinity: float = math.inf) -> float:
-    return infinity if value is None else value

@@ -35,7 +35,9 @@ def draw(
     ranges: dict[str, tuple[float, float]], policy: PolicyConfig, generator: random.Random
 ) -> PolicyConfig:
     """Draws all hyper-parameters: on a logarithmic scale, those near 1 by their distance from 1."""
-    values: dict[str, Any] = {name: _draw(name, *bounds, generator) for name, bounds in ranges.items()}
+    values: dict[str, Any] = {
+        name: _draw(name, *bounds, generator) for name, bounds in ranges.items()
+    }
     return dataclasses.replace(policy, **values)
 
 

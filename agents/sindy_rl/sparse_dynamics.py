@@ -304,7 +304,7 @@ def _without_outliers(
 def _fit_reward(
     inputs: Tensor, reward: Tensor, config: SparseModelConfig, names: tuple[str, ...], seed: int
 ) -> SparseModel:
-    library = PolynomialLibrary(config.reward_degree, names)
+    library = PolynomialLibrary(config.reward_degree, names, interactions=config.interactions)
     theta, target = library(inputs), reward[:, None]
     scale, unit = _root_mean_square(theta), _root_mean_square(target)
     fit = fit_ensemble(

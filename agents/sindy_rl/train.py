@@ -108,7 +108,7 @@ class _Training:
 
     def _describe(self, step: int) -> None:
         """Writes the equations, the model, and a figure of surrogate against real rollouts."""
-        dynamics = self.loop.dynamics
+        dynamics = self.loop.modelling.dynamics
         if isinstance(dynamics, SparseDynamics):
             self.run.log_text("model/equations", dynamics.equations(), step)
             write_whole(self.run.folder / "model.json", dynamics.to_json().encode())

@@ -287,5 +287,5 @@ def test_the_lyapunov_exponent_of_the_henon_map() -> None:
     config = SparseModelConfig(influence_degree=0)
     dynamics, _ = fit(transitions(*(row[good] for row in rows)), config)
     start = parts[-1][2]
-    found = lyapunov_exponent(dynamics, start, 1, start.std(0), steps=2000)
-    assert abs(found - 0.419) < 0.02  # of the map itself, see docs/validation.md
+    exponent = lyapunov_exponent(dynamics, start, 1, start.std(0), steps=2000)
+    assert abs(exponent - 0.419) < 0.02  # of the map itself, see docs/validation.md

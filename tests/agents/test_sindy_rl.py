@@ -221,9 +221,9 @@ def test_the_model_is_refitted_only_if_new_data_ask_for_it() -> None:
         loop = Loop(experiment(uncertainty=UncertaintyConfig(refit_above=limit)))
         loop.begin()
         loop.round()
-        first = loop.dynamics
+        first = loop.modelling.dynamics
         loop.round()
-        assert (loop.dynamics is not first) == refits
+        assert (loop.modelling.dynamics is not first) == refits
 
 
 def test_horizons_follow_trust_and_chaos() -> None:
@@ -231,16 +231,16 @@ def test_horizons_follow_trust_and_chaos() -> None:
     loop = Loop(experiment(surrogate=short))
     loop.begin()
     loop.round()
-    assert loop.surrogate.horizon == 1000  # nothing has been held out yet
+    assert loop.modelling.surrogate.horizon == 1000  # nothing has been held out yet
     loop.round()
-    assert loop.surrogate.horizon == 1
+    assert loop.modelling.surrogate.horizon == 1
     chaotic = SurrogateConfig(num_envs=16, horizon=1000, lyapunov_times=2.0)
     loop = Loop(experiment(surrogate=chaotic))
     loop.begin()
     loop.round()
     # Lorenz's exponent is 0.906 a unit of time, so that two Lyapunov times are 2.2.
     interval = loop.environment.control_interval
-    assert 1.0 < loop.surrogate.horizon * interval < 4.0
+    assert 1.0 < loop.modelling.surrogate.horizon * interval < 4.0
 
 
 class Unsure(Dynamics):
@@ -306,8 +306,8 @@ def test_a_linear_learning_rate_falls_over_all_trainings() -> None:
     loop.begin()
     loop.round()
     config = replace(PPO, learning_rate_schedule="linear", learning_rate=1e-2)
-    learner = make_learner(config, loop.surrogate, 0, 512)
-    rates = [learner.train(loop.surrogate, 128)["train/learning_rate"] for _ in range(4)]
+    learner = make_learner(config, loop.modelling.surrogate, 0, 512)
+    rates = [learner.train(loop.modelling.surrogate, 128)["train/learning_rate"] for _ in range(4)]
     assert rates == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
 
 
@@ -343,5 +343,5 @@ def test_an_unknown_reward_is_refused_with_the_way_out(tmp_path: Path) -> None:
     ],
 )
 def test_senseless_values_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="got .* allowed is"):
+    with pytest.raises(ValueError, match=r"got .* allowed is"):
         SindyRLConfig(**changes)

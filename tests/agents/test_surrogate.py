@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -111,7 +113,7 @@ def test_the_penalty_is_the_deviation_and_bounded_by_the_range(like: Environment
     [({"deviation_limit": 0.3}, True), ({"leverage_limit": 0.7}, True), ({}, False)],
 )
 def test_where_the_model_is_unsure_the_episode_is_truncated_and_not_terminated(
-    like: Environment, limit: dict[str, float], truncated: bool
+    like: Environment, limit: dict[str, Any], truncated: bool
 ) -> None:
     environment = SurrogateEnvironment(Drift(0.5), like, starts(like), horizon=50, **limit)
     _, _, terminated, interval, _ = step(environment, 0.4)

@@ -223,6 +223,7 @@ class SelectedLibrary(Library):
 
     @cached_property
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the inputs, in order."""
         return self.whole.names
 
     @property

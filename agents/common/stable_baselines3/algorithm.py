@@ -3,12 +3,15 @@
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import Space
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
-from torch import nn
+from torch import Tensor, nn
 
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.common.stable_baselines3.config import (
@@ -22,6 +25,33 @@ from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
+
+
+class ScaledObservation(BaseFeaturesExtractor):
+    """Multiplies the components of the observation by fixed factors."""
+
+    scale: Tensor
+
+    def __init__(self, observation_space: Space, scale: tuple[float, ...]) -> None:
+        """Take the factors.
+
+        Args:
+            observation_space: The space.
+            scale: A factor for each component.
+
+        Raises:
+            ValueError: If there are not as many factors as components.
+        """
+        size = get_flattened_obs_dim(observation_space)
+        if len(scale) != size:
+            got = f"got {len(scale)} factors"
+            raise ValueError(f"observation_scale: {got}; allowed: {size} or none")
+        super().__init__(observation_space, size)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Scale observations (batch, observation)."""
+        return observation * self.scale
 
 
 def make_algorithm(
@@ -62,16 +92,15 @@ def make_algorithm(
 
 def policy_arguments(config: ModelFreeConfig) -> dict[str, Any]:
     """Arguments of the policy's constructor that describe its networks."""
-    activation = ACTIVATIONS[config.activation]
+    arguments: dict[str, Any] = {"activation_fn": ACTIVATIONS[config.activation]}
+    if config.observation_scale:
+        arguments["features_extractor_class"] = ScaledObservation
+        arguments["features_extractor_kwargs"] = {"scale": config.observation_scale}
     if isinstance(config, PPOConfig):
         layers = {"pi": list(config.policy_layers), "vf": list(config.value_layers)}
-        return {
-            "net_arch": layers,
-            "activation_fn": activation,
-            "log_std_init": config.initial_log_std,
-        }
+        return {**arguments, "net_arch": layers, "log_std_init": config.initial_log_std}
     layers = {"pi": list(config.actor_layers), "qf": list(config.critic_layers)}
-    return {"net_arch": layers, "activation_fn": activation}
+    return {**arguments, "net_arch": layers}
 
 
 def _ppo(config: PPOConfig) -> dict[str, Any]:

@@ -84,6 +84,9 @@ class PPOConfig:
     activation: Activation = "tanh"
     """Activation between the layers (activation_fn)."""
 
+    observation_scale: tuple[float, ...] = ()
+    """Factors of the observation's components before the networks; none changes nothing."""
+
     initial_log_std: float = 0.0
     """Logarithm of the policy's standard deviation at the start (log_std_init)."""
 
@@ -92,7 +95,7 @@ class PPOConfig:
         require_positive(
             self, "learning_rate", "rollout_steps", "epochs", "clip_range", "max_gradient_norm"
         )
-        require_positive(self, "policy_layers", "value_layers")
+        require_positive(self, "policy_layers", "value_layers", "observation_scale")
         require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
         require_fraction(self, "gamma", "gae_lambda")
         require_at_least_0(self, "entropy_coefficient", "value_coefficient")
@@ -142,13 +145,16 @@ class OffPolicyConfig:
     activation: Activation = "relu"
     """Activation between the layers (activation_fn)."""
 
+    observation_scale: tuple[float, ...] = ()
+    """Factors of the observation's components before the networks; none changes nothing."""
+
     log_every: int = 1000
     """Environment steps between two rows of the log."""
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
         require_positive(self, "learning_rate", "buffer_size", "batch_size", "train_every")
-        require_positive(self, "actor_layers", "critic_layers", "log_every")
+        require_positive(self, "actor_layers", "critic_layers", "log_every", "observation_scale")
         require_at_least_0(self, "learning_starts")
         require_fraction(self, "tau", "gamma")
         steps = self.gradient_steps

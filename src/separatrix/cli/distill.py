@@ -1,0 +1,106 @@
+"""`separatrix distill`: the policy of a SINDy-RL run as a formula."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+
+import separatrix  # noqa: F401  (registers the environments)
+from separatrix.agents.catalog import load_policy
+from separatrix.agents.common.checkpoint import CheckpointError
+from separatrix.agents.common.configuration import ConfigurationError
+from separatrix.agents.common.files import write_whole
+from separatrix.agents.common.run import Run
+from separatrix.agents.sindy_rl.config import SindyRLConfig
+from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
+from separatrix.cli.errors import UserError, reported
+from separatrix.cli.evaluate import episode_seeds
+from separatrix.cli.tables import evaluation_table
+
+DEFAULTS = DistillationConfig()
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command, see `separatrix.cli.main.run`."""
+    return tyro.cli(distill_run, args=arguments, prog="separatrix distill")
+
+
+def distill_run(
+    folder: Annotated[Path, tyro.conf.Positional],
+    distillation: Annotated[DistillationConfig, tyro.conf.arg(name="")] = DEFAULTS,
+    episodes: int = 128,
+) -> int:
+    """Distil the policy of a run into a sparse formula, without a real step.
+
+    The surrogate of the run gives the data and judges; the real environment only evaluates teacher
+    and student in the end. Writes policy.json, policy.py and policy.c into the folder of the run.
+
+    Args:
+        folder: Folder of a run of SINDy-RL.
+        distillation: Hyper-parameters.
+        episodes: Episodes of the evaluation in the real environment.
+    """
+    from separatrix.agents.sindy_rl.distillation import distill
+    from separatrix.agents.sindy_rl.loop import Loop
+    from separatrix.controllers.evaluation import evaluate
+    from separatrix.envs.core.registration import make_environment
+
+    with reported(FileNotFoundError, ConfigurationError, CheckpointError):
+        found = Run.open(folder)
+        config = found.config
+        checkpoint = found.latest_checkpoint()
+    if not isinstance(config.agent, SindyRLConfig):
+        raise UserError(f"{folder} is a run of {config.agent.algorithm}; allowed: sindy_rl")
+    if checkpoint is None:
+        raise UserError(f"{folder} has no checkpoint yet")
+    seeds = episode_seeds(config.evaluation.seed, episodes)
+    torch.set_num_threads(config.threads)
+    with reported(CheckpointError, ValueError):
+        loop = Loop(config)
+        loop.load_state_dict(checkpoint.tensors, checkpoint.state["loop"])
+        teacher = load_policy(config, checkpoint, loop.environment)
+        distilled = distill(
+            teacher,
+            loop.modelling.make_surrogate(loop.data()),
+            loop.modelling.make_surrogate(
+                loop.data(), initial_share=1.0, horizon=loop.environment.horizon
+            ),
+            dataclasses.replace(distillation, names=distillation.names or loop.names),
+            project=loop.modelling.project,
+        )
+    policy = distilled.policy
+    real = make_environment(config.environment.id, episodes, **config.environment.arguments())
+    evaluations = {
+        "teacher": evaluate(real, load_policy(config, checkpoint, real), seeds),
+        f"formula of {policy.num_terms} terms": evaluate(real, policy, seeds),
+    }
+    console = Console()
+    title = f"{config.environment.id}, {episodes} episodes, step {checkpoint.step}"
+    console.print(evaluation_table(evaluations, title))
+    for line in policy.equations():
+        console.print(line, soft_wrap=True, highlight=False)
+    sources = {"json": policy.to_json(), "py": policy.to_numpy_source(), "c": policy.to_c_source()}
+    with reported(OSError):
+        for suffix, text in sources.items():
+            write_whole(found.folder / f"policy.{suffix}", text.encode())
+        report = {
+            "terms": policy.num_terms,
+            "equations": policy.equations(),
+            "condition": distilled.conditioning.condition,
+            "surrogate_return": {
+                "teacher": distilled.teacher_return,
+                "student": distilled.student_return,
+            },
+            "real_return": {name: found.means()["return"] for name, found in evaluations.items()},
+            "candidates": [
+                [one.policy.num_terms, one.error, one.mean_return] for one in distilled.candidates
+            ],
+        }
+        text = json.dumps(report, indent=1)
+        write_whole(found.folder / "distillation.json", f"{text}\n".encode())
+    console.print(f"wrote {found.folder / 'policy.json'}, .py and .c", soft_wrap=True)
+    return 0
