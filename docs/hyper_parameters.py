@@ -5,11 +5,35 @@ import inspect
 from dataclasses import MISSING, fields
 
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
+from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
+from separatrix.agents.sindy_rl.config import (
+    CollectionConfig,
+    NeuralModelConfig,
+    PopulationConfig,
+    SindyRLConfig,
+    SparseModelConfig,
+    SurrogateConfig,
+    UncertaintyConfig,
+)
+from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
 
 
 def tables() -> dict[str, str]:
     """Returns a Markdown table for each agent, by the name of its block."""
-    configs = {"ppo": PPOConfig, "sac": SACConfig, "td3": TD3Config}
+    configs = {
+        "ppo": PPOConfig,
+        "sac": SACConfig,
+        "td3": TD3Config,
+        "sindy_rl": SindyRLConfig,
+        "sparse model": SparseModelConfig,
+        "neural model": NeuralModelConfig,
+        "surrogate": SurrogateConfig,
+        "uncertainty": UncertaintyConfig,
+        "collection": CollectionConfig,
+        "population": PopulationConfig,
+        "analytic": AnalyticPolicyConfig,
+        "distillation": DistillationConfig,
+    }
     return {f"{name} hyper-parameters": table(config) for name, config in configs.items()}
 
 
@@ -24,9 +48,11 @@ def table(config: type) -> str:
         documented.update(field_docstrings(base))
     lines = ["| name | default | meaning |", "| --- | --- | --- |"]
     for field in fields(config):
-        if field.name == "algorithm":
+        if field.name in ("algorithm", "kind"):
             continue
         default = "" if field.default is MISSING else f"`{field.default}`"
+        if field.default_factory is not MISSING:
+            default = f"`{type(field.default_factory()).__name__}`"
         meaning = " ".join(documented[field.name].split()).replace("|", r"\|")
         lines.append(f"| `{field.name}` | {default} | {meaning} |")
     return "\n".join(lines)

@@ -14,6 +14,9 @@ def tables() -> dict[str, str]:
         "sparse regression": sparse_regression(read("sparse_regression")),
         "planned swing-up": planned_swing_up(read("planners")),
         "planner throughput": planner_throughput(read("planners")),
+        "sindy_rl cart-pole": runs(read("sindy_rl_cart_pole")),
+        "sindy_rl swimmer": runs(read("sindy_rl_swimmer")),
+        "sindy_rl ablation": runs(read("sindy_rl_ablation")),
     }
 
 
@@ -42,6 +45,34 @@ def lines(heading: str, rows: list[list[str]], origin: dict[str, Any]) -> str:
         f"{versions['torch']}, Python {versions['python']}, load {origin['load_average'][0]:.1f}."
     )
     return "\n".join([*(f"| {' | '.join(row)} |" for row in table), "", source])
+
+
+def runs(content: dict[str, Any]) -> str:
+    """Real steps to a return, and final returns, over seeds."""
+
+    def steps(value: float | None) -> str:
+        return "never" if value is None else f"{value:,.0f}"
+
+    rows = []
+    for row in content["results"]:
+        middle, low, high = map(steps, row["steps"])
+        final, bottom, top = row["return"]
+        rows.append(
+            [
+                row["name"],
+                str(row["seeds"]),
+                str(row["failed"]),
+                f"{middle} [{low}, {high}]",
+                f"{final:.0f} [{bottom:.0f}, {top:.0f}]",
+                f"{row['total_steps']:,}",
+            ]
+        )
+    threshold = content["results"][0]["threshold"]
+    heading = (
+        f"way | seeds: | failed: | real steps to {threshold:g}, median [quartiles]: "
+        "| final return: | real steps of a run:"
+    )
+    return lines(heading, rows, content)
 
 
 def learned_planning(content: dict[str, Any]) -> str:

@@ -77,7 +77,11 @@ class SparseModelConfig:
     hits of a stop, which no polynomial describes; 0 keeps all, as the paper does."""
 
     reward: Reward = "known"
-    """Where rewards come from. Learned ones are fitted to next observation and action."""
+    """Where rewards come from. Learned ones are polynomials of an observation and the action."""
+
+    reward_at: Literal["next", "middle"] = "next"
+    """The observation that a learned reward depends on: the next one, or the mean of both, which
+    suits rewards of a displacement. It is the same in the fit and in the surrogate."""
 
     reward_degree: int = 2
     """Degree of the polynomials of a learned reward."""
@@ -147,7 +151,7 @@ class SurrogateConfig:
 
     limits: tuple[float, ...] = ()
     """Largest magnitude of each component of the observation; beyond it an episode ends as if the
-    lowest reward followed for ever. By default those of the environment."""
+    lowest reward of the data followed for ever. By default those of the environment."""
 
     circles: tuple[tuple[int, int], ...] = ()
     """Pairs of components that are cosine and sine of an angle: they are kept on the circle."""

@@ -72,7 +72,7 @@ def model_lqr(
         raise ValueError(f"observation: got {got}; allowed: {size} finite numbers")
     if not control_weight > 0:
         raise ValueError(f"control_weight: got {control_weight!r}; allowed: a number > 0")
-    target = observation.detach().double()
+    target = observation.detach().to(environment.device, environment.dtype)
     a, b = linear_model(environment, target, target.new_zeros(actions))
     try:
         gain, _ = design(a, b, np.eye(size), control_weight)
@@ -89,7 +89,7 @@ def model_lqr(
             "data in which the actions vary near the target, take a lower threshold, or plan "
             "instead: ICEM(surrogate)"
         ) from None
-    return LinearFeedback(torch.from_numpy(gain), target.to(environment.device))
+    return LinearFeedback(torch.from_numpy(gain), target)
 
 
 def linear_model(
@@ -97,11 +97,11 @@ def linear_model(
     observation: Float[Tensor, " observation"],
     action: Float[Tensor, " action"],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Differentiates a surrogate's model.
+    """Differentiates a surrogate's model, in its own dtype, as networks have one alone.
 
     Args:
         environment: The surrogate.
-        observation: Where, in float64; a model of networks computes in their own dtype.
+        observation: Where.
         action: Likewise.
 
     Returns:
@@ -110,16 +110,15 @@ def linear_model(
     Raises:
         ValueError: They are not finite.
     """
-    device = environment.device
 
     def following(values: Tensor, control: Tensor) -> Tensor:
-        forecast = environment.dynamics.forecast(values[None], control[None])
-        return forecast.next_observation[0].double()
+        return environment.dynamics.forecast(values[None], control[None]).next_observation[0]
 
-    a, b = torch.func.jacrev(following, argnums=(0, 1))(observation.to(device), action.to(device))
+    place = environment.device, environment.dtype
+    a, b = torch.func.jacrev(following, argnums=(0, 1))(observation.to(*place), action.to(*place))
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError(
             f"observation: got {observation.tolist()}, where the model has no finite derivatives; "
             "allowed: an observation near the data"
         )
-    return a.detach().cpu().numpy(), b.detach().cpu().numpy()
+    return a.detach().double().cpu().numpy(), b.detach().double().cpu().numpy()

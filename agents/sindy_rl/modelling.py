@@ -116,7 +116,7 @@ class Modelling:
         first = torch.cat((torch.ones_like(data.last[:1]), data.last[:-1]))
         initial, everything = data.observation[first], data.observation[torch.ones_like(data.last)]
         steps = self._horizon(everything) if horizon is None else horizon
-        return self._make(initial, everything, steps, initial_share)
+        return self._make(initial, everything, steps, data.reward.min().item(), initial_share)
 
     def _refit(self, data: Transitions) -> dict[str, float]:
         """Fits the model from scratch to the data of the round that it was, or is, fitted in."""
@@ -156,7 +156,12 @@ class Modelling:
         return horizon
 
     def _make(
-        self, initial: Tensor, everything: Tensor, horizon: int, share: float | None = None
+        self,
+        initial: Tensor,
+        everything: Tensor,
+        horizon: int,
+        lowest_reward: float | None = None,
+        share: float | None = None,
     ) -> SurrogateEnvironment:
         settings, doubts = self._agent.surrogate, self._agent.uncertainty
         share = settings.initial_share if share is None else share
@@ -167,6 +172,7 @@ class Modelling:
             num_envs=settings.num_envs,
             horizon=horizon,
             limits=everything.new_tensor(settings.limits) if settings.limits else None,
+            lowest_reward=lowest_reward,
             discount=min(self._agent.policy.gamma, LARGEST_DISCOUNT),
             penalty=doubts.penalty,
             deviation_limit=doubts.deviation_limit or torch.inf,

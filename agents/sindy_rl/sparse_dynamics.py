@@ -65,7 +65,8 @@ class SparseDynamics(Dynamics):
 
     Args:
         model: What the components of the observation become.
-        reward: The reward of next observation and action; None if it is not learned.
+        reward: The reward of an observation and the action; None if it is not learned.
+        reward_at: Of which observation, see `SparseModelConfig.reward_at`.
         target: What the model's targets are, see `SparseModelConfig.target`.
         interval: Control interval.
         project: Moves observations to where the true ones lie.
@@ -77,6 +78,7 @@ class SparseDynamics(Dynamics):
         self,
         model: SparseModel,
         reward: SparseModel | None,
+        reward_at: str,
         target: str,
         interval: float,
         project: Projection,
@@ -84,10 +86,11 @@ class SparseDynamics(Dynamics):
         typical_change: Float[Tensor, " observation"],
     ) -> None:
         self.model, self.reward, self.target, self.interval = model, reward, target, interval
-        self._project, self._root, self._typical_change = project, root, typical_change
+        self._project, self._reward_at = project, reward_at
         # Everything that multiplies the features, so that a step has one product of matrices.
-        members = model.members.flatten(0, 1)
-        self._stacked = torch.cat((model.coefficients, members, root))
+        unit = typical_change / interval if target == "derivative" else typical_change
+        self._parts = (model.coefficients, _deviation_root(model.members, unit), root)
+        self._stacked = torch.cat(self._parts)
 
     def forecast(
         self,
@@ -95,25 +98,20 @@ class SparseDynamics(Dynamics):
         action: Float[Tensor, "rows action"],
     ) -> Forecast:
         """Predicts one control interval, differentiably."""
-        size, members = observation.shape[1], len(self.model.members)
         features = self._features(observation, action)
         rows = self._stacked.to(features) @ features
-        change = rows[:size].T
-        unit = self._typical_change.to(features)
+        change, apart, far = rows.split([len(part) for part in self._parts])
         if self.target == "derivative":
-            next_observation = self._integrate(observation, action, change)
-            unit = unit / self.interval
+            next_observation = self._integrate(observation, action, change.T)
         else:
-            next_observation = change if self.target == "next" else observation + change
-        spread = rows[size : size * (members + 1)].unflatten(0, (members, size))
-        variance = spread.var(0, correction=0).T / unit**2
-        leverage = rows[size * (members + 1) :].square().sum(0)
+            next_observation = change.T if self.target == "next" else observation + change.T
         next_observation = self._project(next_observation)
         return Forecast(
             next_observation,
-            None if self.reward is None else self._reward(next_observation, action),
-            variance.mean(1).sqrt(),
-            leverage,
+            self._reward(observation, action, next_observation),
+            # Where members agree, a root of zero would have no finite gradient.
+            apart.square().sum(0).clamp_min(torch.finfo(apart.dtype).tiny).sqrt(),
+            far.square().sum(0),
         )
 
     def equations(self) -> str:
@@ -131,9 +129,13 @@ class SparseDynamics(Dynamics):
     def _features(self, observation: Tensor, action: Tensor) -> Tensor:
         return self.model.library.flat_rows(torch.cat((observation, action), -1))
 
-    def _reward(self, next_observation: Tensor, action: Tensor) -> Tensor:
-        assert self.reward is not None
-        return self.reward.predict(torch.cat((next_observation, action), -1))[:, 0]
+    def _reward(
+        self, observation: Tensor, action: Tensor, next_observation: Tensor
+    ) -> Tensor | None:
+        if self.reward is None:
+            return None
+        seen = reward_argument(self._reward_at, observation, next_observation)
+        return self.reward.predict(torch.cat((seen, action), -1))[:, 0]
 
     def _integrate(self, observation: Tensor, action: Tensor, first: Tensor) -> Tensor:
         """Classical Runge-Kutta under a held action; `first` is the derivative at the start."""
@@ -149,6 +151,11 @@ class SparseDynamics(Dynamics):
             four = derivative(observation + step * three)
             observation = observation + step / 6 * (one + 2 * two + 2 * three + four)
         return observation
+
+
+def reward_argument(at: str, observation: Tensor, next_observation: Tensor) -> Tensor:
+    """Returns the observation that a learned reward depends on, for the fit and for forecasts."""
+    return next_observation if at == "next" else (observation + next_observation) / 2
 
 
 def make_library(
@@ -261,7 +268,8 @@ def fit_sparse_dynamics(
     _warn_of_empty(model, target[kept])
     learned = None
     if config.reward == "learned":
-        inputs = torch.cat((following, action), -1)[kept]
+        seen = reward_argument(config.reward_at, observation, following)
+        inputs = torch.cat((seen, action), -1)[kept]
         learned = _fit_reward(inputs, reward[kept], config, (*states, *controls), seed)
     root, condition = _leverage_root(theta)
     dtype = transitions.observation.dtype
@@ -269,6 +277,7 @@ def fit_sparse_dynamics(
     dynamics = SparseDynamics(
         model.to(device, dtype),
         None if learned is None else learned.to(device, dtype),
+        config.reward_at,
         config.target,
         interval,
         project,
@@ -317,6 +326,19 @@ def _fit_reward(
     )
     members = fit.coefficients * unit / scale
     return SparseModel(library, members, ("reward",), aggregate=config.aggregate)
+
+
+def _deviation_root(
+    members: Float[Tensor, "members targets features"], unit: Float[Tensor, " targets"]
+) -> Float[Tensor, "rows features"]:
+    """Returns R such that |R theta| is the deviation of the members' predictions.
+
+    It is the triangle of their differences from the mean: as many rows as features, at most, which
+    members times targets may be more than.
+    """
+    apart = (members - members.mean(0)).double() / unit.double()[:, None]
+    rows = apart.flatten(0, 1) / (len(members) * len(unit)) ** 0.5
+    return torch.linalg.qr(rows, mode="r").R.to(members)
 
 
 def _leverage_root(theta: Tensor) -> tuple[Tensor, float]:

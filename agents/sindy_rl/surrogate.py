@@ -81,10 +81,10 @@ class SurrogateEnvironment(Environment):
     """A model as an environment: batched, differentiable, for every shell, planner and agent.
 
     An observation that is not finite or leaves the limits ends the episode. So that this never
-    pays, the reward of that step is what the lowest reward would add up to from there on under the
-    discount: nothing where rewards are not negative, and -1 / (1 - discount) where the lowest is
-    -1. Where the model is too uncertain the episode is truncated: its value is not known there, and
-    agents estimate it, as at every time limit.
+    pays, the reward of that step is what the lowest reward adds up to from there on under the
+    discount: nothing where it is 0, and -1 / (1 - discount) where it is -1. Where the model is too
+    uncertain the episode is truncated: its value is not known there, and agents estimate it, as at
+    every time limit.
 
     Args:
         dynamics: The model.
@@ -93,6 +93,8 @@ class SurrogateEnvironment(Environment):
         num_envs: Size of the batch. Any size can be stepped.
         horizon: Steps of an episode.
         limits: Largest magnitude of each component; None for the space of observations.
+        lowest_reward: The lowest reward; None for that of the range, which may be far below any
+            that occurs.
         discount: Of the agent that trains here; for the reward of leaving the limits alone.
         penalty: Reward that is taken for each unit of deviation.
         deviation_limit: Deviation at which episodes are truncated.
@@ -112,6 +114,7 @@ class SurrogateEnvironment(Environment):
         num_envs: int = 256,
         horizon: int = 200,
         limits: Float[Tensor, " observation"] | None = None,
+        lowest_reward: float | None = None,
         discount: float = 0.99,
         penalty: float = 0.0,
         deviation_limit: float = float("inf"),
@@ -127,7 +130,8 @@ class SurrogateEnvironment(Environment):
         self.dynamics, self.like, self.horizon = dynamics, like, horizon
         high = torch.from_numpy(like.observation_space.high.astype(np.float64)).to(starts.any)
         self._limits = high if limits is None else torch.minimum(limits.to(high), high)
-        self._discount, self._penalty = discount, penalty
+        lowest = like.reward_range[0] if lowest_reward is None else lowest_reward
+        self._worst_return, self._penalty = lowest / (1 - discount), penalty
         self._deviation_limit, self._leverage_limit = deviation_limit, leverage_limit
 
     def observe(self, state: SurrogateState) -> Float[Tensor, "batch observation"]:
@@ -151,12 +155,15 @@ class SurrogateEnvironment(Environment):
         else:
             reward = forecast.reward
             reward = reward + (reward.clamp(low, high) - reward).detach()
-        reward = reward - (self._penalty * forecast.deviation).clamp_max(high - low)
-        reward = torch.where(inside, reward, low / (1 - self._discount))
-        unsure = (forecast.deviation > self._deviation_limit) | (
-            forecast.leverage > self._leverage_limit
-        )
-        interval = torch.where(unsure, self.horizon, state.interval + 1)
+        if self._penalty:
+            reward = reward - (self._penalty * forecast.deviation).clamp_max(high - low)
+        reward = torch.where(inside, reward, self._worst_return)
+        interval = state.interval + 1
+        if min(self._deviation_limit, self._leverage_limit) < torch.inf:
+            unsure = (forecast.deviation > self._deviation_limit) | (
+                forecast.leverage > self._leverage_limit
+            )
+            interval = torch.where(unsure, self.horizon, interval)
         info = {
             "deviation": forecast.deviation,
             "leverage": forecast.leverage,

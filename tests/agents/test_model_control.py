@@ -22,9 +22,10 @@ from separatrix.agents.sindy_rl.sparse_dynamics import fit_sparse_dynamics
 from separatrix.agents.sindy_rl.surrogate import Starts, SurrogateEnvironment
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.lqr import LQR, design
-from separatrix.controllers.open_loop import RandomController
+from separatrix.controllers.open_loop import RandomController, ZeroController
 from separatrix.controllers.planning.icem import ICEM
 from separatrix.controllers.rollout import rollout
+from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.registration import make_environment
 
 
@@ -40,8 +41,10 @@ class Linear(Dynamics):
         return Forecast(following, None, zero, zero)
 
 
-def surrogate(dynamics: Dynamics, id: str = "Lorenz-v0") -> SurrogateEnvironment:
-    like = make_environment(id)
+def surrogate(
+    dynamics: Dynamics, id: str = "Lorenz-v0", dtype: str = "float32"
+) -> SurrogateEnvironment:
+    like = make_environment(id, dtype=dtype)
     _, observation = like.reset(0)
     return SurrogateEnvironment(dynamics, like, Starts(observation, observation, 0.5))
 
@@ -77,7 +80,7 @@ def test_on_a_linear_model_it_is_the_lqr() -> None:
     b = np.array([[0.0], [0.2], [1.0]])
     target = torch.tensor([0.5, -1.0, 0.25])
     # The target is no rest point of this model: the drift there is left out.
-    found = model_lqr(surrogate(Linear(a, b)), target, control_weight=0.5)
+    found = model_lqr(surrogate(Linear(a, b), dtype="float64"), target, control_weight=0.5)
     expected, _ = design(a, b, np.eye(3), 0.5)
     np.testing.assert_allclose(found.gain.numpy(), expected, rtol=1e-12)
     deviation = torch.tensor([[0.02, 0.03, -0.01], [5.0, 5.0, 5.0], [0.0, 0.0, 0.0]])
@@ -91,7 +94,7 @@ def test_on_a_linear_model_it_is_the_lqr() -> None:
 def test_on_a_sparse_model_of_van_der_pol_it_is_nearly_the_true_lqr() -> None:
     environment = make_environment("VanDerPol-v0")
     true = LQR(environment).gain[0]
-    scale = 1 / environment.observation_jacobian(torch.zeros((1, 2), dtype=torch.float64))[0].diag()
+    scale = 1 / linearize(environment).c[0].diag()
     found = model_lqr(fitted("VanDerPol-v0", VAN_DER_POL, 100), torch.zeros(2))
     # 0.7 % here, what the trapezoidal fit with this interval misses.
     torch.testing.assert_close(found.gain, true * scale, rtol=0.02, atol=0.0)
@@ -103,9 +106,9 @@ def test_on_a_circle_the_radius_decays_and_the_rest_is_the_true_lqr() -> None:
     )
     model = fitted("DampedPendulum-v0", config, 1000)
     upright = torch.tensor([1.0, 0.0, 0.0])
-    a, _ = linear_model(model, upright.double(), torch.zeros(1, dtype=torch.float64))
-    assert np.abs(a[0]).max() < 1e-12  # the cosine after a step does not tell any deviation
-    true = LQR(make_environment("DampedPendulum-v0")).gain[0]
+    a, _ = linear_model(model, upright, torch.zeros(1))
+    assert np.abs(a[0]).max() < 1e-5  # the cosine after a step does not tell any deviation
+    true = LQR(make_environment("DampedPendulum-v0")).gain[0, 0]
     found = model_lqr(model, upright).gain[0]
     torch.testing.assert_close(found[1:], true * torch.tensor([1.0, 8.0]), rtol=0.05, atol=0.0)
 
@@ -130,8 +133,7 @@ def test_a_model_of_networks_is_linearized_too() -> None:
         seed=0,
     )
     model = surrogate(dynamics, "VanDerPol-v0")
-    at, rest = torch.zeros(2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    a, b = linear_model(model, at, rest)
+    a, b = linear_model(model, torch.zeros(2), torch.zeros(1))
     for column, moved in enumerate((torch.tensor([1e-2, 0.0]), torch.tensor([0.0, 1e-2]))):
         ahead = dynamics.forecast(moved[None], torch.zeros((1, 1))).next_observation
         behind = dynamics.forecast(-moved[None], torch.zeros((1, 1))).next_observation
@@ -141,11 +143,15 @@ def test_a_model_of_networks_is_linearized_too() -> None:
 
 
 def test_a_planner_plans_in_a_sparse_model() -> None:
-    planner = ICEM(fitted("VanDerPol-v0", VAN_DER_POL, 100), horizon=25, population=32)
+    config = SparseModelConfig(degree=3, influence_degree=0)
+    model = fitted("VanDerPol-v0", config, 100)
     environment = make_environment("VanDerPol-v0", 2)
-    steps = list(islice(rollout(environment, planner, torch.arange(2)), 70))
-    distance = steps[-1].transition.info["distance"]
-    assert steps[0].transition.info["distance"].min() > 1 and distance.max() < 0.2
+    rewards = []
+    planner = ICEM(model, horizon=12, population=16, elites=4, iterations=2)
+    for controller in (planner, ZeroController(environment)):
+        steps = islice(rollout(environment, controller, torch.arange(2)), 30)
+        rewards.append(torch.stack([step.transition.reward for step in steps]).sum(0))
+    assert (rewards[0] > 2 * rewards[1]).all()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     model = surrogate(Linear(0.5 * np.eye(3), [[0.0], [0.0], [1.0]]))
     assert isinstance(model_lqr(model, torch.zeros(3)), LinearFeedback)
     for wrong in (torch.zeros(2), torch.full((3,), torch.nan)):
-        with pytest.raises(ValueError, match="observation: got .*; allowed: 3 finite numbers"):
+        with pytest.raises(ValueError, match=r"observation: got .*; allowed: 3"):
             model_lqr(model, wrong)
     with pytest.raises(ValueError, match="control_weight: got 0"):
         model_lqr(model, torch.zeros(3), control_weight=0.0)

@@ -187,6 +187,15 @@ def test_the_deviation_is_that_of_the_members() -> None:
     assert found.min() > 1e-4
 
 
+def test_where_the_members_agree_the_deviation_has_no_gradient() -> None:
+    data = quadratic()
+    dynamics, _ = fit(data, SparseModelConfig(members=1))
+    action = data.action.clone().requires_grad_()
+    deviation = dynamics.forecast(data.observation, action).deviation
+    (gradient,) = torch.autograd.grad(deviation.sum(), action)
+    assert (gradient == 0).all() and deviation.max() < 1e-100
+
+
 def test_a_seed_determines_the_fit_and_json_holds_it() -> None:
     data = quadratic()
     config = SparseModelConfig(threshold=0.0, reward="learned")

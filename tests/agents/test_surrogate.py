@@ -93,9 +93,14 @@ def test_with_negative_rewards_leaving_costs_as_much_as_staying_at_the_worst(
     like: Environment,
 ) -> None:
     environment = SurrogateEnvironment(
-        Drift(-1.0), like, starts(like, 1.0), num_envs=2, limits=torch.full((3,), 0.5), discount=0.9
+        Drift(0.5),
+        like,
+        starts(like, 1.0),
+        num_envs=2,
+        limits=torch.full((3,), 0.5),
+        lowest_reward=-2.0,
+        discount=0.9,
     )
-    environment.reward_range = (-2.0, 0.0)
     _, reward, terminated, _, _ = step(environment, 1.0)
     assert terminated.all()
     torch.testing.assert_close(reward, torch.full((2,), -20.0))

@@ -129,7 +129,8 @@ def _load_optimizer(
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, moment = name.partition(".")
-        moments.setdefault(int(index), {})[moment] = tensor
+        # A copy, for the optimiser goes on in the tensors that it is given.
+        moments.setdefault(int(index), {})[moment] = tensor.clone()
     groups = [{**group, "betas": tuple(group["betas"])} for group in groups]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

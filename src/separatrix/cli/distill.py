@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
 def distill_run(
     folder: Annotated[Path, tyro.conf.Positional],
     distillation: Annotated[DistillationConfig, tyro.conf.arg(name="")] = DEFAULTS,
-    episodes: int = 128,
+    evaluation_episodes: int = 128,
 ) -> int:
     """Distil the policy of a run into a sparse formula, without a real step.
 
@@ -42,7 +42,7 @@ def distill_run(
     Args:
         folder: Folder of a run of SINDy-RL.
         distillation: Hyper-parameters.
-        episodes: Episodes of the evaluation in the real environment.
+        evaluation_episodes: Episodes of the evaluation in the real environment.
     """
     from separatrix.agents.sindy_rl.distillation import distill
     from separatrix.agents.sindy_rl.loop import Loop
@@ -57,7 +57,7 @@ def distill_run(
         raise UserError(f"{folder} is a run of {config.agent.algorithm}; allowed: sindy_rl")
     if checkpoint is None:
         raise UserError(f"{folder} has no checkpoint yet")
-    seeds = episode_seeds(config.evaluation.seed, episodes)
+    seeds = episode_seeds(config.evaluation.seed, evaluation_episodes)
     torch.set_num_threads(config.threads)
     with reported(CheckpointError, ValueError):
         loop = Loop(config)
@@ -73,13 +73,15 @@ def distill_run(
             project=loop.modelling.project,
         )
     policy = distilled.policy
-    real = make_environment(config.environment.id, episodes, **config.environment.arguments())
+    real = make_environment(
+        config.environment.id, evaluation_episodes, **config.environment.arguments()
+    )
     evaluations = {
         "teacher": evaluate(real, load_policy(config, checkpoint, real), seeds),
         f"formula of {policy.num_terms} terms": evaluate(real, policy, seeds),
     }
     console = Console()
-    title = f"{config.environment.id}, {episodes} episodes, step {checkpoint.step}"
+    title = f"{config.environment.id}, {evaluation_episodes} episodes, step {checkpoint.step}"
     console.print(evaluation_table(evaluations, title))
     for line in policy.equations():
         console.print(line, soft_wrap=True, highlight=False)
