@@ -32,17 +32,13 @@ from harness import origin, save, use_threads
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.catalog import train
 from separatrix.agents.common.configuration import load_experiment
-from separatrix.agents.common.projections import unit_circle
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import evaluation_seed
 from separatrix.agents.common.stable_baselines3.config import PPOConfig
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.agents.sindy_rl.config import SindyRLConfig, SparseModelConfig
-from separatrix.agents.sindy_rl.forecast import Dynamics
+from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.agents.sindy_rl.loop import Loop
 from separatrix.agents.sindy_rl.model_control import model_lqr
-from separatrix.agents.sindy_rl.sparse_dynamics import fit_sparse_dynamics
-from separatrix.agents.sindy_rl.surrogate import Starts, SurrogateEnvironment
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.lqr import LQR
@@ -50,7 +46,7 @@ from separatrix.controllers.open_loop import ZeroController
 from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.registration import make_environment
 
-EXPERIMENTS = ("lorenz", "rossler", "chua", "henon", "van_der_pol", "damped_pendulum")
+EXPERIMENTS = ("henon", "van_der_pol", "lorenz", "chua", "rossler")
 PPO_ENVIRONMENTS, PPO_ROLLOUT, PPO_BATCH = 4, 32, 64
 COLUMNS = ("sindy_rl", "model_lqr", "first_lqr", "ppo", "true_lqr", "zero")
 
@@ -88,34 +84,22 @@ def learn(config: ExperimentConfig) -> tuple[dict[str, float], Loop | None]:
     return found, loop
 
 
-def lqr_on(config: ExperimentConfig, loop: Loop, dynamics: Dynamics) -> float | None:
-    """Return of the LQR on a model; None if the model cannot be stabilized by it."""
-    target = linearize(loop.environment.select(torch.tensor([0]))).observation[0]
-    starts = loop.data().observation.flatten(0, 1)
-    model = SurrogateEnvironment(dynamics, loop.environment, Starts(starts, starts, 0.0))
+def lqr_on(config: ExperimentConfig, loop: Loop) -> float | None:
+    """Return of the LQR on a loop's model; None if no linear law stabilizes the model."""
+    target = linearize(loop.environment).observation[0]
     try:
-        return judge(config, model_lqr(model, target))
+        return judge(config, model_lqr(loop.modelling.surrogate, target))
     except ValueError as error:
         print(error)
         return None
 
 
-def first_model(config: ExperimentConfig) -> tuple[Loop, Dynamics]:
-    """The first steps of a run, which are random, and a model of them."""
-    agent = config.agent
-    assert isinstance(agent, SindyRLConfig) and isinstance(agent.model, SparseModelConfig)
+def first_model(config: ExperimentConfig) -> Loop:
+    """A run after its first steps, which are random, with a model of them."""
     loop = Loop(config)
     loop.begin()
-    data = loop.data()
-    dynamics, _ = fit_sparse_dynamics(
-        data[torch.ones_like(data.last)],
-        agent.model,
-        interval=loop.environment.control_interval,
-        project=unit_circle(*agent.surrogate.circles),
-        circles=agent.surrogate.circles,
-        seed=config.seed,
-    )
-    return loop, dynamics
+    loop.modelling.fit(loop.data(), 0)
+    return loop
 
 
 def model_free(config: ExperimentConfig) -> ExperimentConfig:
@@ -137,7 +121,7 @@ def compare(name: str, seeds: int) -> dict[str, Any]:
         seeded = replace(config, seed=seed)
         found, loop = learn(seeded)
         assert loop is not None
-        first_loop, first = first_model(seeded)
+        first = first_model(seeded)
         free, _ = learn(model_free(seeded))
         rows.append(
             {
@@ -145,12 +129,12 @@ def compare(name: str, seeds: int) -> dict[str, Any]:
                 "steps": found["steps"],
                 "seconds": found["seconds"],
                 "sindy_rl": found["return"],
-                "model_lqr": lqr_on(seeded, loop, loop.dynamics),
-                "first_steps": first_loop.steps,
-                "first_lqr": lqr_on(seeded, first_loop, first),
+                "model_lqr": lqr_on(seeded, loop),
+                "first_steps": first.steps,
+                "first_lqr": lqr_on(seeded, first),
                 "ppo_steps": free["steps"],
                 "ppo": free["return"],
-                "equations": loop.dynamics.equations().splitlines(),
+                "equations": loop.modelling.dynamics.equations().splitlines(),
             }
         )
         shown = {key: value for key, value in rows[-1].items() if key != "equations"}

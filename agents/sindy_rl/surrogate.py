@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +44,23 @@ class Starts:
         for name in ("initial", "any"):
             if len(getattr(self, name)) == 0:
                 raise ValueError(f"starts.{name}: got no observation; allowed: 1 or more")
+
+    def within(self, limits: Float[Tensor, " observation"]) -> Starts:
+        """Returns those within limits, of which an episode would not end at once.
+
+        Args:
+            limits: Largest magnitude of each component.
+
+        Raises:
+            ValueError: There are none.
+        """
+        inside = {
+            name: values[(values.abs() <= limits).all(-1)]
+            for name, values in (("initial", self.initial), ("any", self.any))
+        }
+        if not all(map(len, inside.values())):
+            raise ValueError(f"limits: got {limits.tolist()}; allowed: some that hold a start")
+        return replace(self, **inside)
 
 
 class SurrogateSystem(System):
@@ -124,12 +141,12 @@ class SurrogateEnvironment(Environment):
         check_count("horizon", horizon)
         if not 0 <= discount < 1:
             raise ValueError(f"discount: got {discount!r}; allowed: from 0 to below 1")
-        self.system = SurrogateSystem(like, num_envs, starts)
         self.observation_space, self.action_space = like.observation_space, like.action_space
         self.reward_range, self.metric_names = like.reward_range, ("deviation", "leverage")
         self.dynamics, self.like, self.horizon = dynamics, like, horizon
         high = torch.from_numpy(like.observation_space.high.astype(np.float64)).to(starts.any)
         self._limits = high if limits is None else torch.minimum(limits.to(high), high)
+        self.system = SurrogateSystem(like, num_envs, starts.within(self._limits))
         lowest = like.reward_range[0] if lowest_reward is None else lowest_reward
         self._worst_return, self._penalty = lowest / (1 - discount), penalty
         self._deviation_limit, self._leverage_limit = deviation_limit, leverage_limit

@@ -155,6 +155,18 @@ def test_every_shell_and_controller_takes_it(like: Environment) -> None:
     assert (found.lengths <= 20).all() and set(found.metrics) == {"deviation", "leverage"}
 
 
+def test_no_episode_starts_outside_the_limits(like: Environment) -> None:
+    spread = Starts(torch.zeros((1, 3)), torch.linspace(-1, 1, 201)[:, None].expand(-1, 3), 0.0)
+    environment = SurrogateEnvironment(
+        Drift(), like, spread, num_envs=500, limits=torch.full((3,), 0.25)
+    )
+    _, observation = environment.reset(0)
+    assert 0.2 < observation.abs().max() <= 0.25
+    with pytest.raises(ValueError, match=r"limits: got .* hold a start"):
+        outside = Starts(torch.ones((1, 3)), torch.ones((1, 3)), 0.5)
+        SurrogateEnvironment(Drift(), like, outside, limits=torch.full((3,), 0.25))
+
+
 def test_bad_arguments_are_refused(like: Environment) -> None:
     with pytest.raises(ValueError, match="discount: got 1"):
         SurrogateEnvironment(Drift(), like, starts(like), discount=1.0)
