@@ -187,22 +187,22 @@ def cart_pole(
     Args:
         root: Folder of the runs.
         workers: Runs side by side, each with one thread.
-        seeds: Runs of SINDy-RL; the others have half as many, or a third.
+        seeds: Runs of SINDy-RL; the others have a half, a third or a fifth of them.
         output: JSON file for the results.
     """
-    half, few = max(1, seeds // 2), max(1, seeds // 3)
+    half, third, few = (max(1, seeds // part) for part in (2, 3, 5))
     arms = [
         Arm("SINDy-RL", "sindy_rl_cartpole", seeds=seeds),
         Arm("SINDy-RL, analytic gradients", "sindy_rl_cartpole_analytic", seeds=half),
-        Arm("the same loop, neural ensemble", "sindy_rl_cartpole_neural", seeds=few),
+        Arm("PPO, as inside the loop", "cart_pole_ppo_scaled", seeds=third),
+        Arm("PPO", "cart_pole_ppo", ("--evaluation.every", "20000"), third),
+        Arm("SAC", "cart_pole_sac", SAC_CAP, third),
+        Arm("the same loop, neural ensemble", "sindy_rl_cartpole_neural", seeds=third),
         Arm("SINDy-RL, SAC", "sindy_rl_cartpole_sac", seeds=few),
         Arm("MBPO", "mbpo_cartpole", seeds=few),
-        Arm("PPO, as inside the loop", "cart_pole_ppo_scaled", seeds=half),
-        Arm("PPO", "cart_pole_ppo", ("--evaluation.every", "20000"), half),
-        Arm("SAC", "cart_pole_sac", SAC_CAP, half),
     ]
     results = table(arms, root / "cart_pole", workers, 800.0)
-    finish(results + planners(root / "cart_pole", workers, few), output, workers)
+    finish(results + planners(root / "cart_pole", workers, third), output, workers)
 
 
 def planners(root: Path, workers: int, seeds: int) -> list[dict[str, Any]]:

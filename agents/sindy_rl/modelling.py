@@ -126,8 +126,11 @@ class Modelling:
         if not isinstance(model, SparseModelConfig):
             self.dynamics = fit_neural_dynamics(data, model, project=self.project, seed=seed)
             return {}
+        # An environment that diverged is held where it was, which tells nothing of the dynamics and,
+        # far from the other data, spoils a fit.
+        held = data.terminated & (data.next_observation == data.observation).all(-1)
         self.dynamics, report = fit_sparse_dynamics(
-            data[torch.ones_like(data.last)],
+            data[~held],
             model,
             interval=self._environment.control_interval,
             project=self.project,

@@ -54,13 +54,12 @@ class Starts:
         Raises:
             ValueError: There are none.
         """
-        inside = {
-            name: values[(values.abs() <= limits).all(-1)]
-            for name, values in (("initial", self.initial), ("any", self.any))
-        }
-        if not all(map(len, inside.values())):
+        initial, anywhere = (
+            values[(values.abs() <= limits).all(-1)] for values in (self.initial, self.any)
+        )
+        if not len(initial) or not len(anywhere):
             raise ValueError(f"limits: got {limits.tolist()}; allowed: some that hold a start")
-        return replace(self, **inside)
+        return replace(self, initial=initial, any=anywhere)
 
 
 class SurrogateSystem(System):

@@ -14,8 +14,15 @@ from torch import Tensor
 from separatrix.agents.common.collector import Collector
 from separatrix.agents.common.projections import unit_circle
 from separatrix.agents.common.replay import ReplayBuffer
-from separatrix.agents.sindy_rl.config import NeuralModelConfig, SparseModelConfig
+from separatrix.agents.experiment import EnvironmentConfig, ExperimentConfig
+from separatrix.agents.sindy_rl.config import (
+    CollectionConfig,
+    NeuralModelConfig,
+    SindyRLConfig,
+    SparseModelConfig,
+)
 from separatrix.agents.sindy_rl.forecast import Dynamics, Forecast
+from separatrix.agents.sindy_rl.loop import Loop
 from separatrix.agents.sindy_rl.model_control import LinearFeedback, linear_model, model_lqr
 from separatrix.agents.sindy_rl.neural_dynamics import fit_neural_dynamics
 from separatrix.agents.sindy_rl.sparse_dynamics import fit_sparse_dynamics
@@ -179,3 +186,20 @@ def test_what_makes_no_sense_is_refused() -> None:
     broken = surrogate(Linear(np.full((3, 3), np.inf), [[0.0], [0.0], [1.0]]))
     with pytest.raises(ValueError, match="no finite derivatives"):
         model_lqr(broken, torch.zeros(3))
+
+
+def test_what_diverged_does_not_spoil_the_model_of_a_run() -> None:
+    agent = SindyRLConfig(
+        model=SparseModelConfig(degree=2, influence_degree=2, threshold=1e-3, members=3),
+        collection=CollectionConfig(initial_steps=200, initial_hold=1),
+    )
+    environment = EnvironmentConfig("separatrix/Henon-v0", options={"authority": 0.1})
+    loop = Loop(ExperimentConfig(environment, agent, total_steps=300))
+    loop.begin()
+    data = loop.data()
+    assert data.terminated.sum() == 1  # it is held where it was: no step of the map
+    loop.modelling.fit(data, 0)
+    found = model_lqr(loop.modelling.surrogate, torch.zeros(2))
+    # In observations, the true gain times the standard deviations.
+    expected = LQR(loop.environment).gain[0] / linearize(loop.environment).c[0].diag()
+    torch.testing.assert_close(found.gain, expected, rtol=1e-3, atol=0.0)
