@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 MPLBACKEND=Agg $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check fuzz docs bench format clean
+.PHONY: help install demo test test-all check fuzz docs bench bench-sindy-rl format clean
 
 help:
 	@echo "make demo      run a short demonstration"
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz      100,000 bad inputs, counted"
 	@echo "make docs      record the physics gates and rewrite the generated pages"
 	@echo "make bench     measure speed and memory, beside other solvers, in .venv-bench"
+	@echo "make bench-sindy-rl  train everything that the tables of SINDy-RL show"
 	@echo "make format    format the code and apply safe fixes"
 	@echo "make clean     remove what tools left behind (not .venv, not runs)"
 
@@ -66,6 +67,16 @@ bench:
 	.venv-bench/bin/python benchmarks/planners.py swing-up throughput --output docs/results/planners.json
 	.venv-bench/bin/python benchmarks/learned_planning.py --output docs/results/learned_planning.json
 	.venv-bench/bin/python benchmarks/sparse_regression.py --output docs/results/sparse_regression.json
+	.venv-bench/bin/python benchmarks/surrogate_speed.py --output docs/results/surrogate_speed.json
+	.venv-bench/bin/python benchmarks/dm_control_check.py --output docs/results/dm_control.json
+
+# Whole training runs: about two hours on two cores.
+bench-sindy-rl: install
+	$(BIN)/python benchmarks/sindy_rl.py cart-pole --output docs/results/sindy_rl_cart_pole.json
+	$(BIN)/python benchmarks/sindy_rl.py distillation --run "$$(ls -d runs/benchmark/cart_pole/SINDy-RL/1/*/*/*)" --output docs/results/sindy_rl_distillation.json
+	$(BIN)/python benchmarks/sindy_rl.py ablation --output docs/results/sindy_rl_ablation.json
+	$(BIN)/python benchmarks/sindy_rl.py swimmer --output docs/results/sindy_rl_swimmer.json
+	$(BIN)/python benchmarks/sindy_rl_systems.py --output docs/results/sindy_rl_systems.json
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
     python benchmarks/sindy_rl.py cart-pole --output docs/results/sindy_rl_cart_pole.json
     python benchmarks/sindy_rl.py ablation --output docs/results/sindy_rl_ablation.json
     python benchmarks/sindy_rl.py swimmer --output docs/results/sindy_rl_swimmer.json
+    python benchmarks/sindy_rl.py distillation --run runs/benchmark/cart_pole/SINDy-RL/0/...
 
 Every row is a run of `separatrix train`, whose folder stays, so that a table that was interrupted
 goes on where it was: finished runs are read, unfinished ones resumed. Returns are means over
@@ -12,6 +13,7 @@ return at the first evaluation from which it never falls below it by more than a
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -23,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import tyro
 from harness import origin, save
 
 from separatrix.agents.common.metrics import read_metrics
 from separatrix.agents.common.run import Run
+from separatrix.agents.sindy_rl.sparse_policy import SparsePolicy
 
 SAC_CAP = ("--total-steps", "50000", "--evaluation.every", "2000")
 """SAC takes many updates a step, so that more steps would take longer than all else together."""
@@ -282,10 +286,48 @@ def ablation(
     finish(table(arms, root / "ablation", workers, 800.0), output, workers)
 
 
+def distillation(run: Path, output: Path | None = None) -> None:
+    """The policy of a run as a formula, and whether its C gives the same actions.
+
+    Args:
+        run: Folder of a run of SINDy-RL.
+        output: JSON file for the results.
+    """
+    if not (run / "distillation.json").exists():
+        subprocess.run([sys.executable, "-m", "separatrix", "distill", str(run)], check=True)
+    report = json.loads((run / "distillation.json").read_text())
+    teacher, student = report["real_return"].values()
+    print(f"{report['terms']} terms, real return {student:.1f} of the teacher's {teacher:.1f}")
+    print("\n".join(report["equations"]))
+    report["ratio"] = student / teacher
+    report["c_error"] = c_error(run)
+    print(f"largest difference of actions between C and torch: {report['c_error']:.2g}")
+    save(output, {**origin(), "run": run.name, **report})
+
+
+def c_error(run: Path, rows: int = 10_000) -> float:
+    """Compiles policy.c and compares its actions with those of policy.json, in float64."""
+    policy = SparsePolicy.from_json((run / "policy.json").read_text())
+    library = run / "policy.so"
+    subprocess.run(
+        ["cc", "-std=c99", "-shared", "-fPIC", str(run / "policy.c"), "-o", str(library), "-lm"],
+        check=True,
+    )
+    size = len(policy.model.states)
+    observation = 2 * np.random.default_rng(0).normal(size=(rows, size))
+    expected = policy.act(torch.from_numpy(observation), None).numpy()
+    found = np.empty_like(expected)
+    act, pointer = ctypes.CDLL(str(library.resolve())).act, ctypes.POINTER(ctypes.c_double)
+    for seen, action in zip(observation, found, strict=True):
+        act(seen.ctypes.data_as(pointer), action.ctypes.data_as(pointer))
+    return float(np.abs(found - expected).max())
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "cart-pole": cart_pole,
     "swimmer": swimmer,
     "ablation": ablation,
+    "distillation": distillation,
 }
 
 if __name__ == "__main__":

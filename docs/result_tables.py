@@ -17,6 +17,9 @@ def tables() -> dict[str, str]:
         "sindy_rl cart-pole": runs(read("sindy_rl_cart_pole")),
         "sindy_rl swimmer": runs(read("sindy_rl_swimmer")),
         "sindy_rl ablation": runs(read("sindy_rl_ablation")),
+        "sindy_rl systems": sindy_rl_systems(read("sindy_rl_systems")),
+        "sindy_rl distillation": distillation(read("sindy_rl_distillation")),
+        "surrogate speed": surrogate_speed(read("surrogate_speed")),
     }
 
 
@@ -72,6 +75,60 @@ def runs(content: dict[str, Any]) -> str:
         f"way | seeds: | failed: | real steps to {threshold:g}, median [quartiles]: "
         "| final return: | real steps of a run:"
     )
+    return lines(heading, rows, content)
+
+
+def sindy_rl_systems(content: dict[str, Any]) -> str:
+    """Returns beside those of classical control, by system."""
+    columns = ("sindy_rl", "model_lqr", "first_lqr", "ppo", "true_lqr", "zero")
+    rows = [
+        [
+            f"`sindy_rl_{name}`",
+            f"{found['steps']:,.0f}",
+            *(
+                "none" if found["means"][column] is None else f"{found['means'][column]:.0f}"
+                for column in columns
+            ),
+        ]
+        for name, found in content["results"].items()
+    ]
+    heading = (
+        "experiment | real steps: | SINDy-RL: | LQR on its model: "
+        "| LQR on a model of the first steps: | PPO, as many steps: | LQR, true model: | zero:"
+    )
+    return lines(heading, rows, content)
+
+
+def distillation(content: dict[str, Any]) -> str:
+    """A distilled policy: how well it does, and its equations."""
+    teacher, student = content["real_return"].values()
+    rows = [
+        ["terms", str(content["terms"])],
+        ["real return of the teacher", f"{teacher:.1f}"],
+        ["real return of the formula", f"{student:.1f}"],
+        ["their ratio", f"{content['ratio']:.3f}"],
+        ["return of the formula in the surrogate", f"{content['surrogate_return']['student']:.1f}"],
+        ["largest difference of actions between C and torch", f"{content['c_error']:.1g}"],
+    ]
+    table = lines("quantity | value:", rows, content)
+    return "\n".join([table, "", "```text", *content["equations"], "```"])
+
+
+def surrogate_speed(content: dict[str, Any]) -> str:
+    """Times of surrogate and refit beside PySINDy's, on one thread."""
+    tasks = {"refit": "refit, 16,000 rows, 20 members"}
+    rows = [
+        [
+            tasks.get(row["task"], row["task"]),
+            row["way"],
+            f"{1e3 * row['median']:.3g}",
+            "" if row.get("per_second") is None else f"{row['per_second']:,.0f}",
+            "" if row.get("pysindy_over_this") is None else f"{row['pysindy_over_this']:.3g}",
+        ]
+        for row in content["times"]
+        if row["threads"] == 1
+    ]
+    heading = "task | way | ms, median: | states a second: | PySINDy's time over this:"
     return lines(heading, rows, content)
 
 

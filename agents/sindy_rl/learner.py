@@ -83,7 +83,7 @@ class _Scalars(KVWriter):
         self.values |= {
             key: float(value)
             for key, value in key_values.items()
-            if key.startswith("train/") and isinstance(value, int | float)
+            if key.startswith("train/") and isinstance(value, int | float | np.number)
         }
 
     def close(self) -> None:

@@ -115,10 +115,11 @@ def linear_model(
         return environment.dynamics.forecast(values[None], control[None]).next_observation[0]
 
     place = environment.device, environment.dtype
-    a, b = torch.func.jacrev(following, argnums=(0, 1))(observation.to(*place), action.to(*place))
+    point = observation.to(*place), action.to(*place)
+    a, b = torch.autograd.functional.jacobian(following, point)
     if not (a.isfinite().all() and b.isfinite().all()):
         raise ValueError(
             f"observation: got {observation.tolist()}, where the model has no finite derivatives; "
             "allowed: an observation near the data"
         )
-    return a.detach().double().cpu().numpy(), b.detach().double().cpu().numpy()
+    return a.double().cpu().numpy(), b.double().cpu().numpy()

@@ -126,7 +126,7 @@ class Modelling:
         if not isinstance(model, SparseModelConfig):
             self.dynamics = fit_neural_dynamics(data, model, project=self.project, seed=seed)
             return {}
-        # An environment that diverged is held where it was, which tells nothing of the dynamics and,
+        # An environment that diverged is held where it was: that is no step of the dynamics and,
         # far from the other data, spoils a fit.
         held = data.terminated & (data.next_observation == data.observation).all(-1)
         self.dynamics, report = fit_sparse_dynamics(

@@ -1,4 +1,4 @@
-"""The page of the baselines names exactly the tags that runs log."""
+"""The pages of the agents name exactly the tags that runs log."""
 
 import csv
 import dataclasses
@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from separatrix.agents.baselines.train import train
+from separatrix.agents.catalog import train
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
+from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
+from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.registration import make_environment
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "agents" / "baselines.md"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "agents"
+PAGE = FOLDER / "baselines.md"
 ROW = re.compile(r"^\| `([a-z]+/\S+)` \| (all|[A-Z0-9, ]+) \| \S.* \|$", re.MULTILINE)
 
 
@@ -37,3 +40,35 @@ def test_page_names_every_tag(agent: str, tmp_path: Path) -> None:
     with (run.folder / "metrics.csv").open(newline="") as file:
         logged = {row["tag"] for row in csv.DictReader(file)}
     assert logged == promised_tags(agent, make_environment(environment.id).metric_names)
+
+
+def tags_of_sindy_rl(policy: str, metrics: tuple[str, ...]) -> set[str]:
+    """Tags that the page of SINDy-RL promises, those of the policy's algorithm among them."""
+    text = (FOLDER / "sindy_rl.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z]+/.+?`) \| (.+) \|$", text, re.MULTILINE)
+    found = set()
+    for names, meaning in rows:
+        analytic = "of `analytic`" in meaning
+        pictures = meaning.startswith(("the equations", "the latest real"))
+        if pictures or "train/..." in names or (analytic and policy != "analytic"):
+            continue
+        for tag in re.findall("`(.+?)`", names):
+            found |= {tag.replace("<metric>", m) for m in (metrics if "<metric>" in tag else "x")}
+    if policy != "analytic":
+        found |= {tag for tag in promised_tags(policy, metrics) if tag.startswith("train/")}
+    return found
+
+
+@pytest.mark.parametrize("policy", ["ppo", "analytic"])
+def test_page_of_sindy_rl_names_every_tag(policy: str, tmp_path: Path) -> None:
+    config = load_experiment("debug/lorenz_sindy_rl")
+    assert isinstance(config.agent, SindyRLConfig)
+    if policy == "analytic":
+        agent = dataclasses.replace(config.agent, policy=AnalyticPolicyConfig(), policy_steps=2048)
+        config = dataclasses.replace(config, agent=agent)
+    with Run.create(tmp_path, config.environment.id, "sindy_rl", 0, config) as run:
+        train(config, run)
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        logged = {row["tag"] for row in csv.DictReader(file)}
+    metrics = make_environment(config.environment.id).metric_names
+    assert logged == tags_of_sindy_rl(policy, metrics)
