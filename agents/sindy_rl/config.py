@@ -322,8 +322,9 @@ class SindyRLConfig:
     """Population-based training."""
 
     rollback: float = 0.5
-    """If the return of a collection falls below this share of the best one so far, the policy goes
-    back to the one that had it; 0 never does, as the paper."""
+    """If the return of a collection falls below this share of the best one so far (below a negative
+    one by the rest of its magnitude), the policy goes back to the one that had it; 0 never does, as
+    in the paper."""
 
     select: bool = True
     """Whether the policy that is kept is the one whose collection had the largest return, or the

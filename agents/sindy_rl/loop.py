@@ -204,7 +204,6 @@ class Loop:
         """Takes real steps with every policy, keeps the best, and goes back where one is lost."""
         agent, collection = self.agent, self.agent.collection
         steps = -(-collection.steps // (self._num_envs * len(self.members)))
-        lowest = self.environment.reward_range[0] * self.environment.horizon
         for number, member in enumerate(self.members):
             explorer = Exploration(
                 member.learner.controller(),
@@ -218,7 +217,7 @@ class Loop:
             member.last_return = self._return(member.buffer.ordered()[-steps:])
             if member.last_return > member.best_return:
                 member.best, member.best_return = member.learner.state_dict(), member.last_return
-            elif member.last_return - lowest < agent.rollback * (member.best_return - lowest):
+            elif agent.rollback and self._lost(member):
                 member.learner.take_policy(member.best)
                 self.rollbacks += 1
         returns = [member.last_return for member in self.members]
@@ -228,6 +227,11 @@ class Loop:
             "collect/rollbacks": float(self.rollbacks),
             **self.modelling.check(self.data(last=steps), self.data()),
         }
+
+    def _lost(self, member: Member) -> bool:
+        """Tells whether a policy does so much worse than its best that it goes back to that."""
+        tolerated = (1 - self.agent.rollback) * abs(member.best_return)
+        return member.best_return - member.last_return > tolerated
 
     def _return(self, collected: Transitions) -> float:
         """Return of a collection: the sum of rewards of an episode, or what it would come to.
