@@ -201,9 +201,9 @@ def cart_pole(
         Arm("PPO, as inside the loop", "cart_pole_ppo_scaled", seeds=third),
         Arm("PPO", "cart_pole_ppo", ("--evaluation.every", "20000"), third),
         Arm("SAC", "cart_pole_sac", SAC_CAP, third),
-        Arm("the same loop, neural ensemble", "sindy_rl_cartpole_neural", seeds=third),
-        Arm("SINDy-RL, SAC", "sindy_rl_cartpole_sac", seeds=few),
+        Arm("the same loop, neural ensemble", "sindy_rl_cartpole_neural", seeds=few),
         Arm("MBPO", "mbpo_cartpole", seeds=few),
+        Arm("SINDy-RL, SAC", "sindy_rl_cartpole_sac", seeds=few),
     ]
     results = table(arms, root / "cart_pole", workers, 800.0)
     finish(results + planners(root / "cart_pole", workers, third), output, workers)
@@ -268,16 +268,6 @@ def ablation(
             "0.3",
         ),
         "rollback": ("--agent.rollback", "0.5"),
-        "all of them": (
-            "--agent.rollback",
-            "0.5",
-            f"{doubts}penalty",
-            "0.5",
-            f"{doubts}leverage-limit",
-            "30",
-            f"{doubts}deviation-limit",
-            "0.3",
-        ),
     }
     arms = [
         Arm(name, "sindy_rl_cartpole_analytic", (*base, *changes), seeds)

@@ -44,7 +44,7 @@ class DistillationConfig:
     samples: int = 4000
     """Observations kept of a round, drawn at random."""
 
-    query_noise: float = 0.5
+    query_noise: float = 0.1
     """Every observation kept is also disturbed and labelled: standard deviation of that noise, as a
     share of the observations'; 0 for a teacher that reads the state. The paper's is 0.1 absolute.
     """

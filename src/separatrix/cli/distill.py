@@ -15,7 +15,7 @@ from separatrix.agents.common.checkpoint import CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.common.files import write_whole
 from separatrix.agents.common.run import Run
-from separatrix.agents.sindy_rl.config import SindyRLConfig
+from separatrix.agents.sindy_rl.config import SindyRLConfig, SparseModelConfig
 from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
 from separatrix.cli.errors import UserError, reported
 from separatrix.cli.evaluate import episode_seeds
@@ -32,6 +32,7 @@ def run(arguments: list[str]) -> int:
 def distill_run(
     folder: Annotated[Path, tyro.conf.Positional],
     distillation: Annotated[DistillationConfig, tyro.conf.arg(name="")] = DEFAULTS,
+    model_degree: int = 3,
     evaluation_episodes: int = 128,
 ) -> int:
     """Distil the policy of a run into a sparse formula, without a real step.
@@ -42,6 +43,8 @@ def distill_run(
     Args:
         folder: Folder of a run of SINDy-RL.
         distillation: Hyper-parameters.
+        model_degree: Least degree of the model that judges, fitted to all real steps of the run: a
+            policy that is tuned in a poor model finds what is wrong with it.
         evaluation_episodes: Episodes of the evaluation in the real environment.
     """
     from separatrix.agents.sindy_rl.distillation import distill
@@ -57,6 +60,10 @@ def distill_run(
         raise UserError(f"{folder} is a run of {config.agent.algorithm}; allowed: sindy_rl")
     if checkpoint is None:
         raise UserError(f"{folder} has no checkpoint yet")
+    if isinstance(config.agent.model, SparseModelConfig):
+        degree = max(model_degree, config.agent.model.degree)
+        model = dataclasses.replace(config.agent.model, degree=degree)
+        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, model=model))
     seeds = episode_seeds(config.evaluation.seed, evaluation_episodes)
     torch.set_num_threads(config.threads)
     with reported(CheckpointError, ValueError):
