@@ -191,10 +191,10 @@ def cart_pole(
     Args:
         root: Folder of the runs.
         workers: Runs side by side, each with one thread.
-        seeds: Runs of SINDy-RL; the others have a half, a third or a fifth of them.
+        seeds: Runs of SINDy-RL; the others have a half to a tenth of them.
         output: JSON file for the results.
     """
-    half, third, few = (max(1, seeds // part) for part in (2, 3, 5))
+    half, third, few, one = (max(1, seeds // part) for part in (2, 3, 5, 10))
     arms = [
         Arm("SINDy-RL", "sindy_rl_cartpole", seeds=seeds),
         Arm("SINDy-RL, analytic gradients", "sindy_rl_cartpole_analytic", seeds=half),
@@ -202,14 +202,14 @@ def cart_pole(
         Arm("PPO", "cart_pole_ppo", ("--evaluation.every", "20000"), third),
         Arm("SAC", "cart_pole_sac", SAC_CAP, third),
         Arm("the same loop, neural ensemble", "sindy_rl_cartpole_neural", seeds=few),
-        Arm("MBPO", "mbpo_cartpole", seeds=few),
-        Arm("SINDy-RL, SAC", "sindy_rl_cartpole_sac", seeds=few),
+        Arm("MBPO", "mbpo_cartpole", seeds=one),
+        Arm("SINDy-RL, SAC", "sindy_rl_cartpole_sac", seeds=one),
     ]
     results = table(arms, root / "cart_pole", workers, 800.0)
-    finish(results + planners(root / "cart_pole", workers, third), output, workers)
+    finish(results + planners(root / "cart_pole", workers, third, one), output, workers)
 
 
-def planners(root: Path, workers: int, seeds: int) -> list[dict[str, Any]]:
+def planners(root: Path, workers: int, neural: int, sparse: int) -> list[dict[str, Any]]:
     """ICEM in models that are learned while it plans, see `sindy_rl_planning.py`."""
     script = Path(__file__).with_name("sindy_rl_planning.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -223,7 +223,7 @@ def planners(root: Path, workers: int, seeds: int) -> list[dict[str, Any]]:
         return [(step, value) for step, value in json.loads(file.read_text())["curve"]]
 
     results = []
-    for kind in ("neural", "sparse"):
+    for kind, seeds in (("neural", neural), ("sparse", sparse)):
         jobs = [(kind, seed) for seed in range(seeds)]
         with ThreadPoolExecutor(workers) as pool:
             curves = dict(enumerate(pool.map(plan, jobs)))
@@ -241,7 +241,6 @@ def swimmer(
     """Return of the swimmer against real steps; arguments as for the cart-pole."""
     arms = [
         Arm("SINDy-RL", "sindy_rl_swimmer", seeds=seeds),
-        Arm("SINDy-RL, population of 4", "sindy_rl_swimmer_population", seeds=seeds),
         Arm("PPO", "swimmer_ppo", seeds=seeds),
     ]
     finish(table(arms, root / "swimmer", workers, 100.0), output, workers)

@@ -19,6 +19,9 @@ from separatrix.envs.core.environment import Environment
 ELITE_SHARE = 0.25
 """Share of a population that the next one is drawn around."""
 
+LEFT_OUT = 8
+"""One of so many terms is left out before the rest are tuned again."""
+
 PATIENCE = 2
 """Policies in a row that may fall short before no more terms are left out."""
 
@@ -123,5 +126,6 @@ def shorten(
         short = short + 1 if value < lowest_near(best, config.tolerance) else 0
         if short == PATIENCE or int((coefficients != 0).sum()) == 1:
             return found
-        shorter = without_one(coefficients, gram)
-        coefficients = shorter[int(returns_of(judge, library, shorter, seeds).argmax())]
+        for _ in range(max(1, int((coefficients != 0).sum()) // LEFT_OUT)):
+            shorter = without_one(coefficients, gram)
+            coefficients = shorter[int(returns_of(judge, library, shorter, seeds).argmax())]
