@@ -31,7 +31,7 @@ class DistillationConfig:
     bias: bool = False
     """Whether the libraries hold the constant 1."""
 
-    rounds: int = 4
+    rounds: int = 3
     """Collections of data; in the paper 1. From the second on, the student acts as well and the
     teacher labels where that leads (DAgger)."""
 
@@ -53,17 +53,17 @@ class DistillationConfig:
     """Labels of at least this magnitude only bound the student's unclipped action from one side;
     above 1 none do, as in the paper."""
 
-    ridges: tuple[float, ...] = (1e-8, 1e-4)
+    ridges: tuple[float, ...] = (1e-6,)
     """Weights of the squared coefficients of features of unit mean square, for each row."""
 
-    judge_episodes: int = 16
+    judge_episodes: int = 8
     """Episodes whose mean return selects; the paper selects by the error of the regression."""
 
     tolerance: float = 0.02
     """Of the candidates whose return falls short of the best by at most this share of its
     magnitude, that of fewest terms is selected."""
 
-    members: int = 10
+    members: int = 5
     """Resampled data sets on which the selected number of terms is chosen anew, to tell how often
     each term is among them; 0 for none."""
 
@@ -71,13 +71,13 @@ class DistillationConfig:
     """Whether the coefficients are tuned by the return itself, and terms left out for as long as
     the return stays within the tolerance."""
 
-    refine_iterations: int = 15
+    refine_iterations: int = 8
     """Populations of the cross-entropy method for each number of terms."""
 
-    refine_population: int = 64
+    refine_population: int = 32
     """Policies of a population."""
 
-    refine_episodes: int = 8
+    refine_episodes: int = 4
     """Episodes that judge each of them."""
 
     refine_deviation: float = 0.2

@@ -33,6 +33,7 @@ def distill_run(
     folder: Annotated[Path, tyro.conf.Positional],
     distillation: Annotated[DistillationConfig, tyro.conf.arg(name="")] = DEFAULTS,
     model_degree: int = 3,
+    model_threshold: float = 0.003,
     evaluation_episodes: int = 128,
 ) -> int:
     """Distil the policy of a run into a sparse formula, without a real step.
@@ -45,6 +46,7 @@ def distill_run(
         distillation: Hyper-parameters.
         model_degree: Least degree of the model that judges, fitted to all real steps of the run: a
             policy that is tuned in a poor model finds what is wrong with it.
+        model_threshold: Largest threshold of that model.
         evaluation_episodes: Episodes of the evaluation in the real environment.
     """
     from separatrix.agents.sindy_rl.distillation import distill
@@ -61,8 +63,9 @@ def distill_run(
     if checkpoint is None:
         raise UserError(f"{folder} has no checkpoint yet")
     if isinstance(config.agent.model, SparseModelConfig):
-        degree = max(model_degree, config.agent.model.degree)
-        model = dataclasses.replace(config.agent.model, degree=degree)
+        model = config.agent.model
+        degree, threshold = max(model_degree, model.degree), min(model_threshold, model.threshold)
+        model = dataclasses.replace(model, degree=degree, threshold=threshold)
         config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, model=model))
     seeds = episode_seeds(config.evaluation.seed, evaluation_episodes)
     torch.set_num_threads(config.threads)
