@@ -104,6 +104,7 @@ def distillation(content: dict[str, Any]) -> str:
     teacher, student = content["real_return"].values()
     rows = [
         ["terms", str(content["terms"])],
+        ["real steps to choose it", f"{content['real_steps']:,}"],
         ["real return of the teacher", f"{teacher:.1f}"],
         ["real return of the formula", f"{student:.1f}"],
         ["their ratio", f"{content['ratio']:.3f}"],

@@ -7,6 +7,7 @@
         run them all in closed loop
     select the fewest terms whose return is nearly the best
     tune them by the return itself, and leave out more as long as it stays nearly the best
+    if there is a real environment, try the shortest ones there until one holds what it promises
 
 N. Zolman et al., "SINDy-RL", arXiv:2403.09110 (2024), distil from one data set and select by the
 error of the regression. Errors of a student lead it to where the teacher never was; hence data of
@@ -103,6 +104,9 @@ class Distillation:
     samples: int
     """Number of labelled observations in the end."""
 
+    real_steps: int
+    """Steps that were taken in the real environment."""
+
 
 @torch.no_grad()
 def distill(
@@ -113,6 +117,7 @@ def distill(
     *,
     libraries: Sequence[Library] = (),
     project: Projection | None = None,
+    reality: Environment | None = None,
 ) -> Distillation:
     """Turns a policy into a sparse one.
 
@@ -125,6 +130,8 @@ def distill(
         libraries: Libraries of the components of the observation to choose from, in place of the
             polynomials of the config.
         project: See `separatrix.agents.common.projections`; for disturbed observations.
+        reality: The real environment, if a policy is to be taken only once it held there: of those
+            nearly the best, the shortest are tried first, an episode for each row of the batch.
 
     Returns:
         The policy with its returns in the judge, and all that it was selected from.
@@ -157,6 +164,9 @@ def distill(
     if config.refine:
         candidates += _refined(chosen, candidates, samples, judge, judged, config, generator)
         chosen = select(candidates, config.tolerance)
+    real_steps = 0
+    if reality is not None:
+        chosen, real_steps = _first_to_hold(candidates, reality, config, generator)
     fresh = draw_seeds(config.judge_episodes, generator)
     returns = [evaluate(judge, one, fresh).returns.mean() for one in (teacher, chosen.policy)]
     return Distillation(
@@ -166,7 +176,36 @@ def distill(
         candidates=tuple(candidates),
         conditioning=_conditioning(chosen, samples, config, generator),
         samples=len(samples.labels),
+        real_steps=real_steps,
     )
+
+
+def _first_to_hold(
+    candidates: Sequence[Candidate],
+    reality: Environment,
+    config: DistillationConfig,
+    generator: torch.Generator,
+) -> tuple[Candidate, int]:
+    """Tries candidates in reality, the shortest first, until a return is as it was foretold.
+
+    Returns:
+        The first that misses its return in the judge by no more than twice the tolerance, or else
+        the one of the highest real return; and the steps taken.
+    """
+    best = max(candidate.mean_return for candidate in candidates)
+    lowest = lowest_near(best, config.tolerance)
+    near = [candidate for candidate in candidates if candidate.mean_return >= lowest]
+    near.sort(key=lambda candidate: (candidate.policy.num_terms, -candidate.mean_return))
+    tried, steps = [], 0
+    for candidate in near:
+        found = evaluate(reality, candidate.policy, draw_seeds(reality.num_envs, generator))
+        steps += int(found.lengths.sum())
+        tried.append((found.returns.mean().item(), candidate))
+        if tried[-1][0] >= lowest_near(candidate.mean_return, 2 * config.tolerance):
+            break
+    else:
+        return max(tried, key=lambda one: one[0])[1], steps
+    return candidate, steps
 
 
 def select(candidates: Sequence[Candidate], tolerance: float) -> Candidate:

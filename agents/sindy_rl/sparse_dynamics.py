@@ -121,9 +121,10 @@ class SparseDynamics(Dynamics):
 
     def to_json(self) -> str:
         """Returns dynamics and reward as JSON that holds every coefficient exactly."""
-        parts = {"target": self.target, "dynamics": json.loads(self.model.to_json())}
+        parts = {"target": self.target, "interval": self.interval}
+        parts["dynamics"] = json.loads(self.model.to_json())
         if self.reward is not None:
-            parts["reward"] = json.loads(self.reward.to_json())
+            parts |= {"reward_at": self._reward_at, "reward": json.loads(self.reward.to_json())}
         return json.dumps(parts)
 
     def _features(self, observation: Tensor, action: Tensor) -> Tensor:

@@ -36,10 +36,11 @@ def distill_run(
     model_threshold: float = 0.003,
     evaluation_episodes: int = 128,
 ) -> int:
-    """Distil the policy of a run into a sparse formula, without a real step.
+    """Distil the policy of a run into a sparse formula.
 
-    The surrogate of the run gives the data and judges; the real environment only evaluates teacher
-    and student in the end. Writes policy.json, policy.py and policy.c into the folder of the run.
+    The surrogate of the run gives the data and judges; in the real environment the shortest
+    formulas that do well are tried, an episode each, until one does as well as the surrogate said.
+    Teacher and formula are evaluated in the end. Writes policy.json, policy.py and policy.c into the folder of the run.
 
     Args:
         folder: Folder of a run of SINDy-RL.
@@ -81,6 +82,7 @@ def distill_run(
             ),
             dataclasses.replace(distillation, names=distillation.names or loop.names),
             project=loop.modelling.project,
+            reality=make_environment(config.environment.id, 1, **config.environment.arguments()),
         )
     policy = distilled.policy
     real = make_environment(
@@ -95,12 +97,14 @@ def distill_run(
     console.print(evaluation_table(evaluations, title))
     for line in policy.equations():
         console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"real steps to choose it: {distilled.real_steps}")
     sources = {"json": policy.to_json(), "py": policy.to_numpy_source(), "c": policy.to_c_source()}
     with reported(OSError):
         for suffix, text in sources.items():
             write_whole(found.folder / f"policy.{suffix}", text.encode())
         report = {
             "terms": policy.num_terms,
+            "real_steps": distilled.real_steps,
             "equations": policy.equations(),
             "condition": distilled.conditioning.condition,
             "surrogate_return": {
