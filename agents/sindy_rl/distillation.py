@@ -166,7 +166,7 @@ def distill(
         chosen = select(candidates, config.tolerance)
     real_steps = 0
     if reality is not None:
-        chosen, real_steps = _first_to_hold(candidates, reality, config, generator)
+        chosen, real_steps = first_to_hold(candidates, reality, config, generator)
     fresh = draw_seeds(config.judge_episodes, generator)
     returns = [evaluate(judge, one, fresh).returns.mean() for one in (teacher, chosen.policy)]
     return Distillation(
@@ -180,13 +180,19 @@ def distill(
     )
 
 
-def _first_to_hold(
+def first_to_hold(
     candidates: Sequence[Candidate],
     reality: Environment,
     config: DistillationConfig,
     generator: torch.Generator,
 ) -> tuple[Candidate, int]:
     """Tries candidates in reality, the shortest first, until a return is as it was foretold.
+
+    Args:
+        candidates: One or more; those that are not nearly the best in the judge are not tried.
+        reality: The real environment; each of its rows runs an episode.
+        config: Hyper-parameters.
+        generator: Draws the episodes.
 
     Returns:
         The first that misses its return in the judge by no more than twice the tolerance, or else

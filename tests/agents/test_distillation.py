@@ -28,6 +28,7 @@ from separatrix.agents.common.sparse.model import SparseModel
 from separatrix.agents.sindy_rl.distillation import (
     Candidate,
     distill,
+    first_to_hold,
     select,
 )
 from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
@@ -432,3 +433,36 @@ def test_settings_are_plain_data() -> None:
     assert read == DistillationConfig(degrees=(3,), names=("x", "v"))
     with pytest.raises(ValidationError, match="Unexpected keyword argument"):
         TypeAdapter(DistillationConfig).validate_python({"degree": 3})
+
+
+def test_the_first_formula_that_holds_in_reality_is_taken() -> None:
+    environment = make_environment("Lorenz-v0", 2, horizon=50, dtype="float64")
+    law, library = LQR(environment), PolynomialLibrary(1, ("x", "y", "z"))
+    _, observation = environment.reset(torch.arange(400))
+    state, _ = environment.reset(torch.arange(400))
+    rows = library(observation)
+    found = torch.linalg.lstsq(rows, law.act(observation, state).atanh().clamp(-3, 3)).solution
+    coefficients = torch.stack((torch.zeros(1, 4, dtype=torch.float64), found.T))
+
+    def candidate(row: Tensor, promised: float) -> Candidate:
+        policy = SparsePolicy(SparseModel(library, row[None], ("u",)))
+        return Candidate(policy, 1, 0.0, True, 0.0, promised)
+
+    seeds = torch.arange(8)
+    true = [
+        evaluate(environment, candidate(row, 0).policy, seeds).returns.mean().item()
+        for row in coefficients
+    ]
+    boastful = candidate(coefficients[0], 1.01 * max(true) + 30.0)
+    config = dataclasses.replace(QUICK, tolerance=0.2)
+    generator = torch.Generator().manual_seed(0)
+    chosen, steps = first_to_hold(
+        [boastful, candidate(coefficients[1], boastful.mean_return)], environment, config, generator
+    )
+    # Neither holds: the better one in reality is taken, after an episode of each in two rows.
+    assert steps == 2 * 2 * 50
+    assert chosen.policy.num_terms == (0 if true[0] > true[1] else 4)
+    honest = candidate(coefficients[1], true[1])
+    config = dataclasses.replace(QUICK, tolerance=0.4)
+    chosen, steps = first_to_hold([honest], environment, config, generator)
+    assert chosen is honest and steps == 100

@@ -40,7 +40,8 @@ def distill_run(
 
     The surrogate of the run gives the data and judges; in the real environment the shortest
     formulas that do well are tried, an episode each, until one does as well as the surrogate said.
-    Teacher and formula are evaluated in the end. Writes policy.json, policy.py and policy.c into the folder of the run.
+    Teacher and formula are evaluated in the end. Writes policy.json, policy.py and policy.c into
+    the folder of the run.
 
     Args:
         folder: Folder of a run of SINDy-RL.
