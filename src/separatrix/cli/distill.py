@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import tyro
@@ -11,15 +11,20 @@ from rich.console import Console
 
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.catalog import load_policy
-from separatrix.agents.common.checkpoint import CheckpointError
+from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.common.files import write_whole
 from separatrix.agents.common.run import Run
+from separatrix.agents.experiment import ExperimentConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig, SparseModelConfig
 from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
 from separatrix.cli.errors import UserError, reported
 from separatrix.cli.evaluate import episode_seeds
 from separatrix.cli.tables import evaluation_table
+
+if TYPE_CHECKING:
+    from separatrix.agents.sindy_rl.loop import Loop
+    from separatrix.agents.sindy_rl.surrogate import SurrogateEnvironment
 
 DEFAULTS = DistillationConfig()
 
@@ -46,13 +51,13 @@ def distill_run(
     Args:
         folder: Folder of a run of SINDy-RL.
         distillation: Hyper-parameters.
-        model_degree: Least degree of the model that judges, fitted to all real steps of the run: a
-            policy that is tuned in a poor model finds what is wrong with it.
-        model_threshold: Largest threshold of that model.
+        model_degree: Degree of another model, fitted to all real steps of the run: whichever model
+            foretells the teacher's real return better judges, for a policy that is tuned in a poor
+            one finds what is wrong with it.
+        model_threshold: Threshold of that model.
         evaluation_episodes: Episodes of the evaluation in the real environment.
     """
     from separatrix.agents.sindy_rl.distillation import distill
-    from separatrix.agents.sindy_rl.loop import Loop
     from separatrix.controllers.evaluation import evaluate
     from separatrix.envs.core.registration import make_environment
 
@@ -64,23 +69,15 @@ def distill_run(
         raise UserError(f"{folder} is a run of {config.agent.algorithm}; allowed: sindy_rl")
     if checkpoint is None:
         raise UserError(f"{folder} has no checkpoint yet")
-    if isinstance(config.agent.model, SparseModelConfig):
-        model = config.agent.model
-        degree, threshold = max(model_degree, model.degree), min(model_threshold, model.threshold)
-        model = dataclasses.replace(model, degree=degree, threshold=threshold)
-        config = dataclasses.replace(config, agent=dataclasses.replace(config.agent, model=model))
     seeds = episode_seeds(config.evaluation.seed, evaluation_episodes)
     torch.set_num_threads(config.threads)
     with reported(CheckpointError, ValueError):
-        loop = Loop(config)
-        loop.load_state_dict(checkpoint.tensors, checkpoint.state["loop"])
+        loop, judge = truest_model(config, checkpoint, model_degree, model_threshold)
         teacher = load_policy(config, checkpoint, loop.environment)
         distilled = distill(
             teacher,
             loop.modelling.make_surrogate(loop.data()),
-            loop.modelling.make_surrogate(
-                loop.data(), initial_share=1.0, horizon=loop.environment.horizon
-            ),
+            judge,
             dataclasses.replace(distillation, names=distillation.names or loop.names),
             project=loop.modelling.project,
             reality=make_environment(config.environment.id, 1, **config.environment.arguments()),
@@ -121,3 +118,40 @@ def distill_run(
         write_whole(found.folder / "distillation.json", f"{text}\n".encode())
     console.print(f"wrote {found.folder / 'policy.json'}, .py and .c", soft_wrap=True)
     return 0
+
+
+def truest_model(
+    config: ExperimentConfig, checkpoint: Checkpoint, degree: int, threshold: float
+) -> tuple["Loop", "SurrogateEnvironment"]:
+    """Fits the model of a run and a finer one, and chooses.
+
+    Args:
+        config: The experiment.
+        checkpoint: Its last checkpoint.
+        degree: Degree of the finer model.
+        threshold: Its threshold.
+
+    Returns:
+        The loop whose surrogate, from the starts and over the horizon of the real environment,
+        gives the policy that is kept a return nearest to that of its real collection; and that
+        surrogate.
+    """
+    from separatrix.agents.sindy_rl.loop import Loop
+    from separatrix.controllers.evaluation import evaluate
+
+    assert isinstance(config.agent, SindyRLConfig)
+    models, found = [config.agent.model], []
+    if isinstance(models[0], SparseModelConfig) and degree > models[0].degree:
+        models.append(dataclasses.replace(models[0], degree=degree, threshold=threshold))
+    for model in models:
+        agent = dataclasses.replace(config.agent, model=model)
+        loop = Loop(dataclasses.replace(config, agent=agent))
+        loop.load_state_dict(checkpoint.tensors, checkpoint.state["loop"])
+        horizon = loop.environment.horizon
+        judge = loop.modelling.make_surrogate(loop.data(), initial_share=1.0, horizon=horizon)
+        teacher = load_policy(config, checkpoint, loop.environment)
+        foretold = evaluate(judge, teacher, torch.arange(8)).returns.mean().item()
+        real = max(member.best_return for member in loop.members)
+        found.append((abs(foretold - real), loop, judge))
+    _, loop, judge = min(found, key=lambda one: one[0])
+    return loop, judge
