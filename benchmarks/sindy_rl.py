@@ -203,7 +203,6 @@ def cart_pole(
         Arm("SAC", "cart_pole_sac", SAC_CAP, third),
         Arm("the same loop, neural ensemble", "sindy_rl_cartpole_neural", seeds=few),
         Arm("MBPO", "mbpo_cartpole", seeds=one),
-        Arm("SINDy-RL, SAC", "sindy_rl_cartpole_sac", seeds=one),
     ]
     results = table(arms, root / "cart_pole", workers, 800.0)
     finish(results + planners(root / "cart_pole", workers, third, one), output, workers)
