@@ -205,7 +205,7 @@ def cart_pole(
         Arm("MBPO", "mbpo_cartpole", seeds=one),
     ]
     results = table(arms, root / "cart_pole", workers, 800.0)
-    finish(results + planners(root / "cart_pole", workers, few, one), output, workers)
+    finish(results + planners(root / "cart_pole", workers, third, one), output, workers)
 
 
 def planners(root: Path, workers: int, neural: int, sparse: int) -> list[dict[str, Any]]:
