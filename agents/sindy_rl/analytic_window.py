@@ -167,10 +167,10 @@ def play_window(
     gradient = torch.stack(
         torch.autograd.grad(objective.sum(), actions, allow_unused=True, materialize_grads=True)
     )
-    observations, rewards, followings, terminated, ends = (
+    observations, rewards, after, terminated, ends = (
         torch.stack(tensors).detach() for tensors in zip(*steps, strict=True)
     )
-    window = Window(observations, noise, gradient, rewards, followings, terminated, ends)
+    window = Window(observations, noise, gradient, rewards, after, terminated, ends)
     return window.rows(sound & gradient.isfinite().all(2).all(0))
 
 
