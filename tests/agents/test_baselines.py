@@ -388,3 +388,17 @@ def test_ppo_learns(seed: int, tmp_path: Path) -> None:
     )
     result, _ = train_in(tmp_path, config)
     assert result.evaluation["eval/miss"] < 0.2
+
+
+@each_agent
+def test_observations_are_scaled_before_the_networks(agent: ModelFreeConfig) -> None:
+    env = BatchedVecEnv(gym.make_vec(ID, num_envs=8, output="torch"))
+    scaled = make_algorithm(replace(agent, observation_scale=(2.0,)), env, 0, "cpu").policy
+    plain = make_algorithm(agent, env, 0, "cpu").policy
+    weights = {n: t for n, t in scaled.state_dict().items() if not n.endswith("extractor.scale")}
+    plain.load_state_dict(weights)
+    observation = torch.randn((5, 1), generator=torch.Generator().manual_seed(0))
+    expected = plain._predict(2.0 * observation, deterministic=True)
+    torch.testing.assert_close(scaled._predict(observation, deterministic=True), expected)
+    with pytest.raises(ValueError, match="observation_scale: got 2 factors; allowed: 1 or none"):
+        make_algorithm(replace(agent, observation_scale=(2.0, 3.0)), env, 0, "cpu")

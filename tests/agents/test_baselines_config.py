@@ -28,7 +28,14 @@ NAMES = {
 }
 # Networks are arguments of the policy, and the noise and the log are our own.
 OURS = {"algorithm", "learning_rate_schedule", "activation", "initial_log_std", "log_every"}
-OURS |= {"policy_layers", "value_layers", "actor_layers", "critic_layers", "exploration_noise"}
+OURS |= {
+    "observation_scale",
+    "policy_layers",
+    "value_layers",
+    "actor_layers",
+    "critic_layers",
+    "exploration_noise",
+}
 
 
 @pytest.mark.parametrize("config", [PPOConfig(), SACConfig(), TD3Config()])
@@ -47,6 +54,7 @@ def test_defaults_are_those_of_stable_baselines3(config: ModelFreeConfig) -> Non
         (PPOConfig(), {"batch_size": 1}, "got batch_size = 1; allowed is 2 or more"),
         (PPOConfig(), {"policy_layers": (64, 0)}, "policy_layers"),
         (PPOConfig(), {"target_kl": -0.1}, "target_kl"),
+        (SACConfig(), {"observation_scale": (1.0, 0.0)}, "observation_scale"),
         (SACConfig(), {"gradient_steps": 0}, "allowed is -1, or 1 or more"),
         (SACConfig(), {"entropy_coefficient": -1.0}, "entropy_coefficient"),
         (SACConfig(), {"tau": 2.0}, "tau"),
