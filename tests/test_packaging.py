@@ -48,7 +48,7 @@ for name in modules:
 from separatrix.agents.common.configuration import experiment_names, load_experiment
 for group in ("experiment", "debug"):
     for name in experiment_names(group):
-        load_experiment(name)
+        load_experiment(name if group == "experiment" else f"debug/{name}")
 print(json.dumps({
     "home": separatrix.__path__[0],
     "modules": modules,
