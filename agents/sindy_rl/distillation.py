@@ -31,7 +31,8 @@ from separatrix.agents.common.sparse.model import SparseModel
 from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
 from separatrix.agents.sindy_rl.distillation_fit import Columns, elimination_path
 from separatrix.agents.sindy_rl.distillation_refine import draw_seeds, lowest_near, shorten
-from separatrix.agents.sindy_rl.distillation_samples import Projection, Samples
+from separatrix.agents.sindy_rl.distillation_samples import Samples
+from separatrix.agents.sindy_rl.forecast import Projection
 from separatrix.agents.sindy_rl.sparse_policy import SparsePolicy, returns_of
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,12 +10,10 @@ from torch import Tensor
 
 from separatrix.agents.sindy_rl.distillation_config import DistillationConfig
 from separatrix.agents.sindy_rl.distillation_refine import draw_seeds
+from separatrix.agents.sindy_rl.forecast import Projection
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.rollout import rollout
 from separatrix.envs.core.environment import Environment
-
-Projection = Callable[[Tensor], Tensor]
-"""Moves observations, (rows, observation), to where the true ones lie."""
 
 
 class Mixture(Controller):
