@@ -17,6 +17,7 @@ AGENTS = {
     "sac": "separatrix.agents.baselines",
     "td3": "separatrix.agents.baselines",
     "sindy_rl": "separatrix.agents.sindy_rl",
+    "analytic": "separatrix.agents.analytic_policy",
 }
 """Where the package of each agent is; its modules `train` and `policy` hold the functions below."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 from pydantic import ConfigDict, Discriminator
 
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.wrappers import Wrapper
@@ -17,7 +18,7 @@ from separatrix.envs.core.wrappers import Wrapper
 OptionValue = bool | int | float | str | list[float]
 """A system parameter (one number, or one for each environment) or an option of the task."""
 
-AgentConfig = ModelFreeConfig | SindyRLConfig
+AgentConfig = ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig
 """The agents that an experiment can name."""
 
 Wrappers = tuple[Annotated[Wrapper, Discriminator("kind")], ...]

@@ -13,6 +13,7 @@ from separatrix.envs.core.registration import suggest
 CONTROLLERS = {
     "zero": "separatrix.controllers.open_loop:ZeroController",
     "random": "separatrix.controllers.open_loop:RandomController",
+    "proportional": "separatrix.controllers.proportional:Proportional",
     "lqr": "separatrix.controllers.lqr:LQR",
     "lqg": "separatrix.controllers.lqg:LQG",
     "h2": "separatrix.controllers.robust:H2",

@@ -67,8 +67,10 @@ class LQG(OutputFeedback):
             measurement_noise=measurement_noise,
             control_weight=control_weight,
         )
+        pairs = zip(self._found, self.reductions, strict=True)
+        found = [(k @ z.left.T, z.right @ f, cost) for (k, f, cost), z in pairs]
         self.gain, self.filter_gain, self.mean_cost = (
-            torch.from_numpy(np.stack(matrices)) for matrices in zip(*self._found, strict=True)
+            torch.from_numpy(np.stack(matrices)) for matrices in zip(*found, strict=True)
         )
 
     def design(self, problem: Problem) -> Compensator:

@@ -1,8 +1,9 @@
-"""The linear-quadratic regulator at the equilibrium of a task."""
+"""The linear-quadratic regulator at the equilibrium or the target field of a task."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
-from separatrix.envs.analysis.linearization import linearize
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.analysis.coordinates import flatten
+from separatrix.envs.analysis.linearization import StateSpace, linearize
+from separatrix.envs.analysis.reduction import Reduction, reduce
+from separatrix.envs.core.environment import ComposedEnvironment, Environment
+from separatrix.envs.fluid.field_task import FieldTask
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
+from separatrix.envs.steppers.spectral_system import SpectralSystem
 
 
 class LQR(Controller):
@@ -27,8 +32,13 @@ class LQR(Controller):
 
     with C x the deviation of the observation (Anderson and Moore, Optimal Control, 1990, ch. 2).
 
+    Of a PDE, |C x|^2 is the mean square over the box of the deviation from the target, each field
+    in units of its `scale`, and the equation is solved in the coordinates of
+    `separatrix.envs.analysis.reduction`: conserved quantities that no action moves are left alone.
+
     Args:
-        environment: An environment over an ODE system or a map, whose task has an equilibrium.
+        environment: An environment over an ODE system or a map, whose task has an equilibrium, or
+            over a PDE, whose task has a target that stays as it is.
         control_weight: Weight of the squared action.
         capture: Act only where no component of the unsaturated action exceeds this, as far from
             the equilibrium the linear law is no guide; infinite acts everywhere.
@@ -57,19 +67,22 @@ class LQR(Controller):
                 "LQR is designed on the state of the physics, got an environment with wrappers; "
                 "allowed: its `unwrapped`"
             )
-        if not isinstance(environment, OdeEnvironment):
-            raise ValueError(f"LQR needs an ODE system, got {type(environment.system).__name__}")
         for name, value in (("control_weight", control_weight), ("capture", capture)):
             if not value > 0:
                 raise ValueError(f"{name}: got {value!r}; allowed: a number > 0")
-        self._system, self._capture = environment.system, capture
         linear = linearize(environment)
-        designs = [
-            design(a, b, c.T @ c, control_weight)
-            for a, b, c in zip(linear.a.numpy(), linear.b.numpy(), linear.c.numpy(), strict=True)
-        ]
+        weights = state_weights(environment, linear)
+        designs = []
+        for a, b, q in zip(linear.a.numpy(), linear.b.numpy(), weights, strict=True):
+            left, right = reduction(environment, a, b)
+            gain, cost = design(left.T @ a @ right, left.T @ b, right.T @ q @ right, control_weight)
+            designs.append((gain @ left.T, left @ cost @ left.T))
         self.gain = torch.from_numpy(np.stack([gain for gain, _ in designs]))
         self.cost = torch.from_numpy(np.stack([cost for _, cost in designs]))
+        self._capture = capture
+        self._difference: Callable[[Tensor, Tensor], Tensor] = torch.sub
+        if isinstance(environment, OdeEnvironment):  # angles count modulo a turn
+            self._difference = environment.system.difference
         self._gain = self.gain.to(environment.device, environment.dtype)
         self._origin = linear.state.to(environment.device, environment.dtype)
 
@@ -77,10 +90,37 @@ class LQR(Controller):
         self, observation: Float[Tensor, "batch observation"], state: Any
     ) -> Float[Tensor, "batch action"]:
         """Returns -K x, saturated; zero outside the capture region."""
-        deviation = self._system.difference(state.values, self._origin)
+        deviation = self._difference(flatten(state), self._origin)
         action = -(self._gain @ deviation[..., None])[..., 0]
         inside = (action.abs() <= self._capture).all(-1, keepdim=True)
         return torch.where(inside, action.clamp(-1.0, 1.0), 0.0)
+
+
+def reduction(environment: Environment, a: np.ndarray, b: np.ndarray) -> Reduction:
+    """Returns the coordinates of a design: of a PDE fewer, else those of the state.
+
+    Raises:
+        ValueError: A growing mode is moved by no action.
+    """
+    if isinstance(environment.unwrapped.system, SpectralSystem):
+        return reduce(a, b)
+    return Reduction(np.eye(len(a)), np.eye(len(a)))
+
+
+def state_weights(environment: Environment, linear: StateSpace) -> list[np.ndarray]:
+    """Returns Q of the cost x' Q x, one for all environments or one for each.
+
+    Args:
+        environment: Without wrappers.
+        linear: Its linear model.
+    """
+    if not (
+        isinstance(environment, ComposedEnvironment) and isinstance(environment.task, FieldTask)
+    ):
+        return [c.T @ c for c in linear.c.numpy()]
+    points = linear.a.shape[1] // len(environment.task.scale)
+    sizes = np.repeat(environment.task.scale, points)
+    return [np.diag(1 / (points * sizes**2))] * len(linear.a)
 
 
 def design(

@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
+from separatrix.controllers.lqr import reduction, state_weights
 from separatrix.envs.analysis.linearization import linearize
+from separatrix.envs.analysis.reduction import Reduction
 from separatrix.envs.core.environment import Environment
 
 Covariance = float | Float[Tensor, "size size"]
@@ -62,17 +64,18 @@ class OutputFeedback(Controller):
 
     The linear model is that of a step at the task's equilibrium. It is of the environment with its
     wrappers: what a `PartialObservation` shows is measured, and the action that an `ActionDelay`
-    remembers is state.
+    remembers is state. Of a PDE the design is in the coordinates of
+    `separatrix.envs.analysis.reduction`.
 
     Args:
-        environment: An environment over an ODE system or a map whose task has an equilibrium, with
-            or without wrappers.
+        environment: An environment over an ODE system or a map whose task has an equilibrium, or
+            over a PDE whose task has a target that stays as it is; with or without wrappers.
         process_noise: Covariance of a disturbance of the state, added in every control interval,
             (state, state); a number is the variance of each component of the physics' state.
         measurement_noise: Covariance of the noise of the observation, (observation, observation);
             a number is the variance of each component.
         control_weight: Weight of the squared action against the squared deviation of the
-            observation of the unwrapped environment.
+            observation of the unwrapped environment; of a PDE against that of `LQR`.
 
     Raises:
         ValueError: The task has no equilibrium, an argument is no covariance or not positive, or
@@ -92,22 +95,43 @@ class OutputFeedback(Controller):
         if not control_weight > 0:
             raise ValueError(f"control_weight: got {control_weight!r}; allowed: a number > 0")
         model = linearize(environment, time=self.time)
-        seen = linearize(environment.unwrapped).c.numpy()
+        weights = state_weights(environment.unwrapped, linearize(environment.unwrapped))
         rows, n, m = model.b.shape
-        physics, outputs = seen.shape[2], model.c.shape[1]
+        physics, outputs = len(weights[0]), model.c.shape[1]
         process = _covariance("process_noise", process_noise, n, physics)
         measurement = _covariance("measurement_noise", measurement_noise, outputs, outputs)
         if np.linalg.eigvalsh(measurement)[0] <= 0:
             raise ValueError("measurement_noise: got a singular matrix; allowed: positive definite")
         designs = []
+        self.reductions: list[Reduction] = []
         for i in range(rows):
             # Of the state with wrappers, the physics comes first.
             weight = np.zeros((n, n))
-            weight[:physics, :physics] = seen[i].T @ seen[i]
+            weight[:physics, :physics] = weights[i]
             a, b, c = (matrix[i].numpy() for matrix in (model.a, model.b, model.c))
-            cost = (weight, control_weight * np.eye(m))
-            interval = environment.control_interval
-            designs.append(self.design(Problem(a, b, c, *cost, process, measurement, interval)))
+            left, right = reduction(environment, a, b)
+            problem = Problem(
+                left.T @ a @ right,
+                left.T @ b,
+                c @ right,
+                right.T @ weight @ right,
+                control_weight * np.eye(m),
+                left.T @ process @ left,
+                measurement,
+                environment.control_interval,
+            )
+            found = self.design(problem)
+            # Back to the coordinates of the state, of which every environment has as many.
+            designs.append(
+                Compensator(
+                    right @ found.a @ left.T,
+                    right @ found.b,
+                    found.c @ left.T,
+                    found.d,
+                    right @ found.windup,
+                )
+            )
+            self.reductions.append(Reduction(left, right))
 
         def stacked(matrices: list[np.ndarray]) -> Tensor:
             found = torch.from_numpy(np.stack(matrices))

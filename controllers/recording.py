@@ -13,6 +13,7 @@ from separatrix.controllers.rollout import rollout
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.ode_system import OdeState, OdeSystem
+from separatrix.envs.steppers.spectral_system import FieldState
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,31 @@ def record_trajectories(
         names = tuple(f"observation {index}" for index in range(rows[0].shape[1]))
         target = None
     return Trajectories(np.stack(rows), names, target)
+
+
+def record_fields(
+    environment: Environment, controller: Controller, seeds: Int[Tensor, " episodes"]
+) -> Float[np.ndarray, "time episodes *grid"] | None:
+    """Run one episode of a PDE for each seed and keep its first field.
+
+    Args:
+        environment: Environment, see `rollout`.
+        controller: Controller that acts.
+        seeds: One seed for each episode, int64.
+
+    Returns:
+        The field before each step, float32; NaN after an episode has ended. None if the state of
+        the environment is no field.
+    """
+    rows = []
+    for step in rollout(environment, controller, seeds):
+        state = step.state.unwrapped
+        if not isinstance(state, FieldState):
+            return None
+        field = state.field[:, 0].float().cpu()
+        alive = step.alive.cpu().view(-1, *[1] * (field.ndim - 1))
+        rows.append(torch.where(alive, field, torch.nan).numpy())
+    return np.stack(rows)
 
 
 def record_frames(

@@ -11,7 +11,8 @@ from validation_page import Gate, gate_table
 
 from separatrix.envs.core.registration import Registration, make_environment
 from separatrix.envs.steppers.ode import Group, OdeDefinition
-from separatrix.envs.steppers.ode_environment import OdeEnvironment
+from separatrix.envs.steppers.ode_system import OdeSystem
+from separatrix.envs.steppers.spectral_system import SpectralSystem
 from separatrix.envs.steppers.symbolic import trace
 
 LONGEST = 400
@@ -58,7 +59,7 @@ from the environment's own start, both start near it. Right: `env.render()` when
 EQUATIONS = """\
 ## Equations
 
-States {states}; controls {controls}. {printed}
+{printed}
 
 ```text
 {source}
@@ -106,15 +107,10 @@ def page(entry: Registration, gates: Sequence[Gate]) -> str:
     environment = make_environment(entry.id)
     title, _, body = (inspect.getdoc(entry.documented) or "").partition("\n\n")
     equations = ""
-    if isinstance(environment, OdeEnvironment):
+    if isinstance(environment.system, OdeSystem | SpectralSystem):
         module = inspect.getmodule(entry.documented)
-        definition = environment.system.definition
-        equations = EQUATIONS.format(
-            states=_names(definition.states),
-            controls=_names(definition.controls) or "none",
-            printed=_printed(definition),
-            source=inspect.cleandoc((module and module.__doc__) or ""),
-        )
+        source = inspect.cleandoc((module and module.__doc__) or "")
+        equations = EQUATIONS.format(printed=_printed(environment.system), source=source)
     options = [f"| `{name}` | {_value(value)} |" for name, value in entry.options.items()]
     return PAGE.format(
         name=page_name(entry),
@@ -153,17 +149,33 @@ def latex_equations(definition: OdeDefinition) -> list[str] | None:
     return printed
 
 
-def _printed(definition: OdeDefinition) -> str:
+def _printed(system: OdeSystem | SpectralSystem) -> str:
+    if isinstance(system, SpectralSystem):
+        return _printed_grid(system)
+    definition = system.definition
+    controls = _names(definition.controls) or "none"
+    heading = f"States {_names(definition.states)}; controls {controls}."
     equations = latex_equations(definition)
     if equations is None:
-        return "The equations of motion are those below."
+        return f"{heading} The equations of motion are those below."
     if len(equations) > 2 * SHOWN:
         equations = [*equations[:SHOWN], r"&\;\;\vdots", equations[-1]]
     lines = " \\\\\n".join(equations)
     return (
-        "As the package computes them:\n\n"
+        f"{heading} As the package computes them:\n\n"
         f"```math\n\\begin{{aligned}}\n{lines}\n\\end{{aligned}}\n```\n\n"
         "As their author wrote them, with source and parameters:"
+    )
+
+
+def _printed_grid(system: SpectralSystem) -> str:
+    definition, grid = system.definition, system.grid
+    names = ", ".join(f"`{name}`" for name in definition.fields)
+    step = system.control_interval / system.substeps
+    return (
+        f"Fields {names} at {' x '.join(map(str, grid.shape))} points, of whose waves those up to "
+        f"{grid.highest(definition.degree)} in the box are kept, so that no product is aliased. "
+        f"Steps of {step:.4g} by `{system.integrator}`."
     )
 
 

@@ -20,7 +20,9 @@ from separatrix.controllers.open_loop import RandomController, ZeroController
 from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import Registration, make_environment
+from separatrix.envs.fluid.pictures import SPAN, colours
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
+from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
 
 FINE = 4  # samples of a curve in a control interval
 SPACE, LINES = 3, 8  # most states drawn as one curve in space, and as curves over time
@@ -55,7 +57,8 @@ def draw(entry: Registration) -> bytes:
     state, _ = environment.reset(0)
     controller, name, target = _feedback(environment)
     controlled = _run(entry, controller, state)
-    near = target is not None and controlled.reward < 0.9 * environment.reward_range[1]
+    ode = isinstance(environment, OdeEnvironment)
+    near = ode and target is not None and controlled.reward < 0.9 * environment.reward_range[1]
     if near:
         linear = linearize(environment)
         beside = linear.c[0].pinverse() @ linear.c.new_full((linear.c.shape[1],), NEAR)
@@ -79,6 +82,12 @@ def draw(entry: Registration) -> bytes:
             line = "-" if _samples(environment) > 1 else " ."
             _orbit(axes, episode.states, target, names, colour, line)
             _limits(axes, episode.states if near else both)
+        elif (
+            isinstance(environment.system, SpectralSystem)
+            and len(environment.system.grid.shape) > 1
+        ):
+            axes.imshow(colours(_last_field(environment, episode.end)))
+            axes.set_axis_off()
         elif len(names) <= LINES:
             _lines(axes, episode.states, target, names, spacing)
         else:
@@ -97,12 +106,23 @@ def _samples(environment: Environment) -> int:
 
 def _components(environment: Environment, state: Any) -> Float[Tensor, "1 component"]:
     """Returns what of a state is drawn."""
-    return state.values if isinstance(environment, OdeEnvironment) else environment.observe(state)
+    if isinstance(environment, OdeEnvironment):
+        return state.values
+    if isinstance(state, FieldState):
+        return state.field[:, 0].flatten(1)
+    return environment.observe(state)
+
+
+def _last_field(environment: Environment, state: FieldState) -> Float[np.ndarray, "x y"]:
+    """Returns the first field of a state in units of three times its size."""
+    return (state.field[0, 0] / (SPAN * environment.task.scale[0])).double().numpy()  # type: ignore[attr-defined]
 
 
 def _names(environment: Environment) -> Sequence[str]:
     if isinstance(environment, OdeEnvironment):
         return environment.system.definition.state_names
+    if isinstance(environment.system, SpectralSystem):
+        return [f"point {i}" for i in range(environment.system.grid.points)]
     return [f"observation {i}" for i in range(environment.observation_space.shape[0])]
 
 

@@ -4,8 +4,8 @@ import ast
 import inspect
 from dataclasses import MISSING, fields
 
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
 from separatrix.agents.sindy_rl.config import (
     CollectionConfig,
     NeuralModelConfig,

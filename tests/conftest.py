@@ -82,6 +82,27 @@ class GateRecorder:
 RECORDER = pytest.StashKey[GateRecorder]()
 
 
+FAST_FLUIDS = ("KuramotoSivashinsky-v0", "Schrodinger-v0", "KolmogorovFlow-v0")
+"""Of the many fields the fast tier takes one with one field, one with two, and one on a plane."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests that run over all ids as slow for most fields, which share all but a page."""
+    from separatrix.envs.core.registration import REGISTRY
+
+    slow = {
+        name
+        for entry in REGISTRY.values()
+        if ".fluid." in entry.documented.__module__ and not entry.id.endswith(FAST_FLUIDS)
+        for name in (entry.id, entry.id.partition("/")[2])
+    }
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if any(isinstance(value, str) and value in slow for value in parameters.values()):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-gates",

@@ -4,27 +4,21 @@ stable-baselines3 alternates collecting steps with updates. The callback acts wh
 when the last update is done and no step of the next rollout is taken: there the state is small.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from rich.progress import Progress
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
 from separatrix.agents.common.configuration import experiment_data
+from separatrix.agents.common.evaluations import Evaluations
 from separatrix.agents.common.run import Run
-from separatrix.agents.common.seeding import evaluation_seed
 from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig, PPOConfig
 from separatrix.agents.common.stable_baselines3.policy import PolicyController
 from separatrix.agents.common.stable_baselines3.snapshot import save_snapshot
 from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 from separatrix.agents.common.training import hyper_parameters
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.controllers.evaluation import evaluate
-
-if TYPE_CHECKING:
-    from separatrix.envs.core.environment import Environment
 
 
 class RunWriter(KVWriter):
@@ -54,34 +48,22 @@ class TrainingCallback(BaseCallback):
         self,
         config: ExperimentConfig,
         run: Run,
-        environment: "Environment",
+        evaluations: Evaluations,
         progress: Progress,
-        saved: Mapping[str, Any],
     ) -> None:
         """Prepare a training that starts, or goes on.
 
         Args:
             config: The experiment.
             run: Where to log and save.
-            environment: Pure environment to evaluate in.
+            evaluations: Evaluates the policy.
             progress: Progress bar that is showing.
-            saved: What `state` returned when the checkpoint was saved; empty for a new run.
         """
         super().__init__()
         self.config = config
         self.run = run
-        self.environment = environment
+        self.evaluations = evaluations
         self.progress = progress
-        self.evaluation: dict[str, float] = dict(saved.get("evaluation", {}))
-        self.evaluation_steps: int = saved.get("evaluation_steps", 0)
-
-    def state(self) -> dict[str, Any]:
-        """What the callback has to remember, as JSON values."""
-        return {
-            "config": experiment_data(self.config),
-            "evaluation": self.evaluation,
-            "evaluation_steps": self.evaluation_steps,
-        }
 
     def _on_training_start(self) -> None:
         self._last_step = self.model.num_timesteps
@@ -102,7 +84,7 @@ class TrainingCallback(BaseCallback):
         logs = isinstance(agent, PPOConfig) or self._passed(agent.log_every)
         if evaluates:
             self._evaluate()
-            for tag, value in self.evaluation.items():
+            for tag, value in self.evaluations.last.items():
                 self.logger.record(tag, value)
         if evaluates or saves or logs:
             self._log()
@@ -118,7 +100,7 @@ class TrainingCallback(BaseCallback):
         """Evaluate, log and save once more; the last evaluation is the outcome of the run."""
         self._evaluate()
         self._log()
-        self.run.log_hparams(hyper_parameters(self.config), self.evaluation)
+        self.run.log_hparams(hyper_parameters(self.config), self.evaluations.last)
         self._save()
 
     def _passed(self, every: int) -> bool:
@@ -126,13 +108,7 @@ class TrainingCallback(BaseCallback):
         return self.model.num_timesteps // every > self._last_step // every
 
     def _evaluate(self) -> None:
-        config = self.config.evaluation
-        seeds = torch.arange(config.episodes) + evaluation_seed(config.seed)
-        controller = PolicyController(self.model.policy)
-        evaluation = evaluate(self.environment, controller, seeds)
-        self.evaluation_steps += int(evaluation.lengths.sum())
-        self.evaluation = {f"eval/{name}": mean for name, mean in evaluation.means().items()}
-        self.evaluation["eval/steps"] = float(self.evaluation_steps)
+        self.evaluations.run(PolicyController(self.model.policy))
 
     def _log(self) -> None:
         env = self.model.get_env()
@@ -144,5 +120,6 @@ class TrainingCallback(BaseCallback):
 
     def _save(self) -> None:
         tensors, state = save_snapshot(self.model)
-        state = {"algorithm": state, "training": self.state()}
+        training = self.evaluations.state_dict() | {"config": experiment_data(self.config)}
+        state = {"algorithm": state, "training": training}
         self.run.save_checkpoint(self.model.num_timesteps, tensors, state)

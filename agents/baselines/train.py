@@ -12,13 +12,14 @@ Tags of the log, at the number of environment steps taken:
     time/fps, time_elapsed, ...        since training was started or resumed
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3.common.logger import Logger
 
 from separatrix.agents.baselines.callback import RunWriter, TrainingCallback
 from separatrix.agents.common.configuration import differences, experiment_data
+from separatrix.agents.common.evaluations import Evaluations
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.stable_baselines3.algorithm import make_algorithm
 from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
@@ -31,10 +32,6 @@ from separatrix.agents.common.training import (
     warn_of_changes,
 )
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.envs.core.registration import make_environment
-
-if TYPE_CHECKING:
-    from separatrix.envs.core.environment import Environment
 
 
 def train(config: ExperimentConfig, run: Run) -> TrainingResult:
@@ -58,28 +55,26 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
     made = gym.make_vec(environment.id, num_envs=environment.num_envs, output="torch", **options)
     env = BatchedVecEnv(made)
     try:
-        evaluated = make_environment(environment.id, config.evaluation.episodes, **options)
-        return _train(config, run, env, evaluated)
+        return _train(config, run, env)
     finally:
         env.close()
 
 
-def _train(
-    config: ExperimentConfig, run: Run, env: BatchedVecEnv, evaluated: "Environment"
-) -> TrainingResult:
+def _train(config: ExperimentConfig, run: Run, env: BatchedVecEnv) -> TrainingResult:
     assert isinstance(config.agent, ModelFreeConfig)
     algorithm = make_algorithm(config.agent, env, config.seed, config.environment.device)
     algorithm.set_logger(Logger(None, [RunWriter(run)]))
     checkpoint = run.latest_checkpoint()
-    saved = {}
+    evaluations = Evaluations(config)
     if checkpoint is not None:
         with described_misfit(config, checkpoint):
             load_snapshot(algorithm, checkpoint.tensors, checkpoint.state["algorithm"])
             saved = checkpoint.state["training"]
+            evaluations.load_state_dict(saved)
             changes = differences(saved["config"], experiment_data(config))
         warn_of_changes(changes, checkpoint)
     with progress_bar() as progress:
-        callback = TrainingCallback(config, run, evaluated, progress, saved)
+        callback = TrainingCallback(config, run, evaluations, progress)
         remaining = config.total_steps - algorithm.num_timesteps
         if remaining > 0:
             # Not resetting the counter, stable-baselines3 adds it to the steps it is asked for:
@@ -87,4 +82,4 @@ def _train(
             # An interval of None leaves all logging to the callback.
             never: Any = None
             algorithm.learn(remaining, callback, log_interval=never, reset_num_timesteps=False)
-    return TrainingResult(algorithm.num_timesteps, callback.evaluation_steps, callback.evaluation)
+    return TrainingResult(algorithm.num_timesteps, evaluations.steps, evaluations.last)

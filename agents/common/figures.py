@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 SHOWN = 6  # components drawn over time; more would leave too little height for each
+FIELDS = 4  # episodes whose fields are drawn
 
 
 def phase_portrait(
@@ -49,4 +50,62 @@ def phase_portrait(
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[-1])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return figure
+
+
+def space_time(field: Float[np.ndarray, "time episodes point"], interval: float) -> Figure:
+    """Draw a field on a line over time and space, a row for each episode, in colours.
+
+    Args:
+        field: The field; NaN after an episode has ended.
+        interval: Time between two of them.
+
+    Returns:
+        The figure.
+    """
+    episodes = min(field.shape[1], FIELDS)
+    figure = Figure(figsize=(10, 1.0 + 1.6 * episodes), layout="constrained")
+    limit = np.nanmax(np.abs(field))
+    extent = (0.0, interval * len(field), 0.0, 1.0)
+    rows = figure.subplots(episodes, 1, sharex=True, squeeze=False)[:, 0]
+    for episode, axes in enumerate(rows):
+        image = axes.imshow(
+            field[:, episode].T,
+            aspect="auto",
+            origin="lower",
+            extent=extent,
+            vmin=-limit,
+            vmax=limit,
+            cmap="RdBu_r",
+            interpolation="nearest",
+        )
+        axes.set_ylabel("x / length")
+    rows[-1].set_xlabel("time")
+    figure.colorbar(image, ax=rows)
+    return figure
+
+
+def snapshots(field: Float[np.ndarray, "time episodes x y"], interval: float) -> Figure:
+    """Draw a field on a plane at equally spaced times, a row for each episode, in colours.
+
+    Args:
+        field: The field; NaN after an episode has ended.
+        interval: Time between two of them.
+
+    Returns:
+        The figure.
+    """
+    episodes = min(field.shape[1], FIELDS)
+    times = np.unique(np.linspace(0, len(field) - 1, SHOWN).round().astype(int))
+    size = (1.7 * len(times) + 1.0, 1.7 * episodes + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    limit = np.nanmax(np.abs(field))
+    places = figure.subplots(episodes, len(times), squeeze=False)
+    for (episode, column), axes in np.ndenumerate(places):
+        shown = field[times[column], episode].T
+        image = axes.imshow(shown, origin="lower", vmin=-limit, vmax=limit, cmap="RdBu_r")
+        axes.set_axis_off()
+        if episode == 0:
+            axes.set_title(f"t = {interval * times[column]:.4g}", fontsize="medium")
+    figure.colorbar(image, ax=places)
     return figure

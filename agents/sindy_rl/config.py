@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator
 
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.requirements import (
     require,
     require_at_least_0,
@@ -17,7 +18,6 @@ from separatrix.agents.common.requirements import (
     require_positive,
 )
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
 
 Reward = Literal["known", "learned"]
 """Where the rewards of the surrogate come from: the task itself, or a model fitted to the data."""

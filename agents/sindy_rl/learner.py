@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,62 +12,17 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import ConstantSchedule
 from torch import Tensor
 
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
+from separatrix.agents.common.policy_learner import PolicyLearner, Snapshot
 from separatrix.agents.common.stable_baselines3.algorithm import make_algorithm
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig
 from separatrix.agents.common.stable_baselines3.policy import PolicyController
 from separatrix.agents.common.stable_baselines3.snapshot import load_snapshot, save_snapshot
 from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
 from separatrix.agents.sindy_rl.config import PolicyConfig
 from separatrix.controllers.controller import Controller
 from separatrix.envs.core.batched_env import BatchedEnv
 from separatrix.envs.core.environment import Environment
-
-Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
-"""Named tensors and JSON values."""
-
-
-class PolicyLearner(ABC):
-    """Trains a policy in environments that may be others at every call."""
-
-    @abstractmethod
-    def train(self, environment: Environment, steps: int) -> dict[str, float]:
-        """Trains for at least so many steps, summed over the batch; episodes start anew.
-
-        Args:
-            environment: Where; its spaces and the size of its batch are always the same.
-            steps: Environment steps.
-
-        Returns:
-            Scalars for the log, such as `train/loss`.
-        """
-
-    @abstractmethod
-    def controller(self) -> Controller:
-        """Returns the deterministic policy, which goes on changing with the training."""
-
-    def configure(self, config: Any) -> None:
-        """Changes hyper-parameters, for population-based training.
-
-        Raises:
-            TypeError: The algorithm's cannot be changed.
-        """
-        raise TypeError(f"{type(self).__name__} keeps its hyper-parameters")
-
-    @abstractmethod
-    def take_policy(self, snapshot: Snapshot) -> None:
-        """Takes over networks and optimisers of a snapshot, this learner's or another's.
-
-        Counters, random generators and hyper-parameters are kept.
-        """
-
-    @abstractmethod
-    def state_dict(self) -> Snapshot:
-        """Returns everything that determines the training from here on."""
-
-    @abstractmethod
-    def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Goes on from what `state_dict` returned."""
 
 
 class _Scalars(KVWriter):
@@ -184,7 +138,7 @@ def make_learner(
 ) -> PolicyLearner:
     """Makes the learner of a configuration; see `StableBaselinesLearner` for the arguments."""
     if isinstance(config, AnalyticPolicyConfig):
-        from separatrix.agents.sindy_rl.analytic_policy import AnalyticPolicyLearner
+        from separatrix.agents.common.analytic_policy.learner import AnalyticPolicyLearner
 
         return AnalyticPolicyLearner(
             environment.observation_space.shape[0],
@@ -192,5 +146,6 @@ def make_learner(
             config,
             seed,
             environment.device,
+            total_steps,
         )
     return StableBaselinesLearner(config, environment, seed, total_steps)

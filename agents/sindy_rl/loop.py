@@ -17,12 +17,13 @@ from torch import Tensor
 
 from separatrix.agents.common.checkpoint import prefixed, with_prefix
 from separatrix.agents.common.collector import Collector
+from separatrix.agents.common.policy_learner import PolicyLearner, Snapshot
 from separatrix.agents.common.replay import ReplayBuffer, Transitions
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig, SparseModelConfig
 from separatrix.agents.sindy_rl.exploration import Exploration
-from separatrix.agents.sindy_rl.learner import PolicyLearner, Snapshot, make_learner
+from separatrix.agents.sindy_rl.learner import make_learner
 from separatrix.agents.sindy_rl.modelling import Modelling
 from separatrix.agents.sindy_rl.population import draw, perturb, replacements, tunable
 from separatrix.controllers.open_loop import RandomController

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.checkpoint import Checkpoint, with_prefix
 from separatrix.agents.common.stable_baselines3.policy import make_policy
 from separatrix.agents.common.training import described_misfit
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
 from separatrix.agents.sindy_rl.config import PolicyConfig, SindyRLConfig
 from separatrix.controllers.controller import Controller
 
@@ -32,7 +32,7 @@ def policy_of(
     """
     weights = with_prefix("policy", tensors)
     if isinstance(config, AnalyticPolicyConfig):
-        from separatrix.agents.sindy_rl.analytic_policy import make_analytic_policy
+        from separatrix.agents.common.analytic_policy.policy import make_analytic_policy
 
         return make_analytic_policy(config, weights, environment)
     return make_policy(config, weights, environment)

@@ -6,7 +6,6 @@ Tags of the log, at the number of real steps taken: see docs/agents/sindy_rl.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from rich.progress import Progress, TaskID
@@ -17,9 +16,9 @@ from separatrix.agents.common.configuration import (
     differences,
     experiment_data,
 )
+from separatrix.agents.common.evaluations import Evaluations
 from separatrix.agents.common.files import write_whole
 from separatrix.agents.common.run import Run
-from separatrix.agents.common.seeding import evaluation_seed
 from separatrix.agents.common.training import (
     TrainingResult,
     described_misfit,
@@ -32,8 +31,6 @@ from separatrix.agents.sindy_rl.figures import surrogate_figure
 from separatrix.agents.sindy_rl.loop import Loop
 from separatrix.agents.sindy_rl.policy import policy_of
 from separatrix.agents.sindy_rl.sparse_dynamics import SparseDynamics
-from separatrix.controllers.evaluation import evaluate
-from separatrix.envs.core.registration import make_environment
 
 
 def train(config: ExperimentConfig, run: Run) -> TrainingResult:
@@ -45,7 +42,7 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
         loop = Loop(config)
     except ValueError as error:
         raise ConfigurationError(f"the experiment: {error}") from error
-    evaluations: dict[str, Any] = {"evaluation": {}, "evaluation_steps": 0}
+    evaluations = Evaluations(config)
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         loop.begin()
@@ -54,7 +51,7 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
             loop.load_state_dict(checkpoint.tensors, checkpoint.state["loop"])
             saved = checkpoint.state["training"]
             changes = differences(saved["config"], experiment_data(config))
-        evaluations = {name: saved[name] for name in evaluations}
+            evaluations.load_state_dict(saved)
         warn_of_changes(changes, checkpoint)
     with progress_bar() as progress:
         task = progress.add_task(
@@ -63,20 +60,16 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
         training = _Training(config, run, loop, evaluations)
         while loop.steps < config.total_steps:
             training.round(progress, task)
-    return TrainingResult(loop.steps, training.evaluation_steps, training.evaluation)
+    return TrainingResult(loop.steps, evaluations.steps, evaluations.last)
 
 
 class _Training:
     """A loop, and what is written about it."""
 
     def __init__(
-        self, config: ExperimentConfig, run: Run, loop: Loop, saved: Mapping[str, Any]
+        self, config: ExperimentConfig, run: Run, loop: Loop, evaluations: Evaluations
     ) -> None:
-        self.config, self.run, self.loop = config, run, loop
-        self.evaluation: dict[str, float] = dict(saved["evaluation"])
-        self.evaluation_steps: int = saved["evaluation_steps"]
-        environment, episodes = config.environment, config.evaluation.episodes
-        self._evaluated = make_environment(environment.id, episodes, **environment.arguments())
+        self.config, self.run, self.loop, self.evaluations = config, run, loop, evaluations
 
     def round(self, progress: Progress, task: TaskID) -> None:
         """Runs a round of the loop, and evaluates, logs and saves after it."""
@@ -88,23 +81,15 @@ class _Training:
         every = self.config.evaluation.every
         number, snapshot = self.loop.deployed()
         if final or (every and step // every > before // every):
-            self._evaluate(number, snapshot[0])
-            scalars |= self.evaluation
+            policy = self.loop.policies[number]
+            self.evaluations.run(policy_of(policy, snapshot[0], self.evaluations.environment))
+            scalars |= self.evaluations.last
         self.run.log(scalars, step)
         self._describe(step)
         if final:
-            self.run.log_hparams(hyper_parameters(self.config), self.evaluation)
+            self.run.log_hparams(hyper_parameters(self.config), self.evaluations.last)
         if final or step // self.config.checkpoint_every > before // self.config.checkpoint_every:
             self._save(step, snapshot[0])
-
-    def _evaluate(self, number: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        settings = self.config.evaluation
-        seeds = torch.arange(settings.episodes) + evaluation_seed(settings.seed)
-        policy = policy_of(self.loop.policies[number], tensors, self._evaluated)
-        found = evaluate(self._evaluated, policy, seeds)
-        self.evaluation_steps += int(found.lengths.sum())
-        self.evaluation = {f"eval/{name}": mean for name, mean in found.means().items()}
-        self.evaluation["eval/steps"] = float(self.evaluation_steps)
 
     def _describe(self, step: int) -> None:
         """Writes the equations, the model, and a figure of surrogate against real rollouts."""
@@ -120,11 +105,7 @@ class _Training:
     def _save(self, step: int, deployed: Mapping[str, torch.Tensor]) -> None:
         tensors, state = self.loop.state_dict()
         policy = {name: tensor for name, tensor in deployed.items() if name.startswith("policy.")}
-        training = {
-            "config": experiment_data(self.config),
-            "evaluation": self.evaluation,
-            "evaluation_steps": self.evaluation_steps,
-        }
+        training = self.evaluations.state_dict() | {"config": experiment_data(self.config)}
         self.run.save_checkpoint(
             step,
             {**tensors, **{k: v.clone() for k, v in prefixed("deployed", policy).items()}},

@@ -12,8 +12,8 @@ state alone, so D, the direct feedthrough, is zero.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,8 @@ from torch import Tensor
 from separatrix.envs.analysis.coordinates import flatten, unflatten
 from separatrix.envs.analysis.equilibria import is_shared
 from separatrix.envs.analysis.tangent import advance_tangents, gradient
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.environment import ComposedEnvironment, Environment
+from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.wrappers.observation_noise import NoisyObservation
 from separatrix.envs.core.wrappers.partial_observation import SelectedObservation
 from separatrix.envs.core.wrappers.wrapped_environment import (
@@ -31,6 +32,21 @@ from separatrix.envs.core.wrappers.wrapped_environment import (
     WrappedState,
 )
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
+from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
+
+STILL = 1e-5
+"""A target that a step moves by more than this, relative to its size, is no equilibrium."""
+CHUNK = 512
+"""Directions that are carried at once, to spare memory."""
+
+
+@runtime_checkable
+class TargetTask(Protocol):
+    """A task that wants fields to be a target."""
+
+    def target(self, state: Any) -> Tensor | None:
+        """Returns the fields (rows, field, *grid) that are wanted; None if there are none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +88,7 @@ def linearize(
 ) -> StateSpace:
     """Linearizes an environment.
 
-    ODE systems and maps are differentiated symbolically, in float64 whatever their own dtype.
+    ODE systems, maps and PDEs are differentiated symbolically, in float64 whatever their own dtype.
     Others are differentiated automatically in their own dtype. So are wrappers; what a wrapper
     remembers is part of the state, and the noise that it adds to observations is left out.
 
@@ -81,20 +97,21 @@ def linearize(
             the model.
         state: Coordinates of the point as `separatrix.envs.analysis.coordinates.flatten` lays them
             out (of an ODE system: its values), a row for each environment or one for all; None for
-            the equilibrium of the task.
+            the equilibrium of the task, of a PDE its target.
         action: Action at the point, likewise; None for zero.
         time: "discrete" for the step of the environment, "continuous" for its vector field.
 
     Raises:
-        ValueError: The task has no equilibrium and no state is given; an argument has the wrong
-            size; the step leaves the safe box; or continuous time is asked of a map, of another
-            kind of environment, or of a wrapper with a memory.
+        ValueError: The task has no equilibrium and no state is given, or its target is none; an
+            argument has the wrong size; the step leaves the safe box; or continuous time is asked
+            of a map, of another kind of environment, or of a wrapper with a memory.
     """
     environment = _silent(environment)
     stepped = environment  # what shows less of a state steps it all the same
     while isinstance(stepped, SelectedObservation):
         stepped = stepped.inner
     ode = stepped if isinstance(stepped, OdeEnvironment) else None
+    stepped = _in_double(stepped)
     if time not in ("discrete", "continuous"):
         raise ValueError(f"time: got {time!r}; allowed: 'discrete', 'continuous'")
     if time == "continuous" and (ode is None or ode.system.definition.discrete):
@@ -102,7 +119,7 @@ def linearize(
             f"time: got 'continuous' for {_name(environment)}, which is no ODE system or has "
             "wrappers with a memory; allowed: 'discrete'"
         )
-    dtype = environment.dtype if ode is None else torch.float64
+    dtype = stepped.dtype if ode is None else torch.float64
     point = _equilibrium(stepped, dtype) if state is None else _placed(stepped, state, dtype)
     values = flatten(point)
     rows, n, m = *values.shape, environment.action_space.shape[0]
@@ -114,14 +131,22 @@ def linearize(
         b = b @ ode.control_jacobian(held)
     else:
         directions = torch.eye(n + m).to(values).expand(rows, -1, -1)
-        following, carried = advance_tangents(
-            stepped, point, held, directions[:, :n], directions[:, n:]
-        )
+        parts = [
+            advance_tangents(stepped, point, held, part[:, :n], part[:, n:])
+            for part in directions.split(CHUNK, 2)
+        ]
+        following, carried = parts[0][0], torch.cat([part for _, part in parts], 2)
         if not carried.isfinite().all():
             row = int((~carried.isfinite()).flatten(1).any(1).nonzero()[0])
             raise ValueError(f"state: in row {row} a step from it leaves the safe box")
         drift, a, b = flatten(following) - values, carried[..., :n], carried[..., n:]
-    rounded = unflatten(values.to(environment.dtype), point)
+    moved = float(drift.abs().max())
+    if ode is None and state is None and moved > STILL * (1 + float(values.abs().max())):
+        raise ValueError(
+            f"state: got None, and the target of the task moves by {moved:.3g} in a step; allowed: "
+            "None where the target stays as it is without control"
+        )
+    rounded = unflatten(values.to(environment.device, environment.dtype), point)
     observation = environment.observe(rounded)
     if isinstance(environment, OdeEnvironment):
         c = environment.observation_jacobian(values)
@@ -166,9 +191,41 @@ def _equilibrium(environment: Environment, dtype: torch.dtype) -> Any:
         if not isinstance(environment, RememberingEnvironment):
             return inner
         return WrappedState(inner, environment.initial_memory(environment.inner.observe(inner)))
-    if not isinstance(environment, OdeEnvironment):
-        raise ValueError(f"state: got None, and {_name(environment)} has no equilibrium of its own")
-    return _placed(environment, environment.task.equilibrium(environment.system), dtype)
+    if isinstance(environment, OdeEnvironment):
+        return _placed(environment, environment.task.equilibrium(environment.system), dtype)
+    if isinstance(environment, ComposedEnvironment) and isinstance(environment.task, TargetTask):
+        return target_state(environment, environment.task, dtype)
+    raise ValueError(f"state: got None, and {_name(environment)} has no equilibrium of its own")
+
+
+def target_state(
+    environment: ComposedEnvironment, task: TargetTask, dtype: torch.dtype
+) -> FieldState:
+    """Returns the states of a task's target at the start of an episode.
+
+    Raises:
+        ValueError: The task has no target.
+    """
+    system = environment.system
+    assert isinstance(system, SpectralSystem)
+    rows = 1 if system.shared else system.num_envs
+    zeros = torch.zeros(rows, dtype=torch.int64, device=system.device)
+    field = torch.zeros((rows, len(system.definition.fields), *system.grid.shape), dtype=dtype)
+    state = FieldState(Stream.start(zeros, 0), zeros, field.to(system.device))
+    wanted = task.target(state)
+    if wanted is None:
+        raise ValueError("the task has no target field")
+    return replace(state, field=state.field + wanted.to(state.field))
+
+
+def _in_double(environment: Environment) -> Environment:
+    """Returns a PDE's environment with its physics in float64 on the CPU; others as they are."""
+    system = environment.system
+    if not (isinstance(environment, ComposedEnvironment) and isinstance(system, SpectralSystem)):
+        return environment
+    precise = copy.copy(environment)
+    precise.system = system.in_double()
+    return precise
 
 
 def _silent(environment: Environment) -> Environment:

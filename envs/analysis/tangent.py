@@ -9,7 +9,9 @@ variations of the action V to
 For ODE systems and maps the equation of variations T' = df/dx T + df/du du/da V, with the symbolic
 derivatives, goes through the environment's own integration scheme beside the flow: the Runge-Kutta
 step of the variations is the derivative of the Runge-Kutta step (Benettin et al., Meccanica 15,
-1980). For other environments the Jacobian of the step comes from automatic differentiation.
+1980). Variations of a PDE are a PDE of the same kind (`separatrix.envs.steppers.spectral_tangent`),
+which the environment's own stepper carries, on the modes that are kept. For other environments the
+Jacobian of the step comes from automatic differentiation.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from separatrix.envs.analysis.coordinates import flatten, unflatten
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.environment import ComposedEnvironment, Environment
 from separatrix.envs.core.state import map_tensors, take
 from separatrix.envs.steppers.integrators import tableau
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.ode_system import OdeState
+from separatrix.envs.steppers.spectral_system import SpectralSystem
 
 
 @runtime_checkable
@@ -58,11 +61,19 @@ def advance_tangents(
         The next states and tangents. Where a state leaves the safe box it is held, as in a step,
         and its tangents are NaN, for there the step has no derivative.
     """
+    system, next_state = environment.system, state
     if isinstance(environment, OdeEnvironment):
         advanced, carried = _integrate(environment, state, action, tangents, action_tangents)
         inside = environment.system.inside(advanced)
         values = torch.where(inside[:, None], advanced.values, state.values)
-        next_state: Any = replace(advanced, values=values)
+        next_state = replace(advanced, values=values)
+    elif isinstance(environment, ComposedEnvironment) and isinstance(system, SpectralSystem):
+        control = _control_tangents(environment, action, action_tangents, tangents.shape[2])
+        field, carried = _step_fields(system, state.field, tangents, *control)
+        following = replace(state, field=field, interval=state.interval + 1)
+        inside = system.inside(following)
+        held = inside.view(-1, *[1] * (field.ndim - 1))
+        next_state = replace(following, field=torch.where(held, field, state.field))
     else:
         next_state, inside, by_state, by_action = step_jacobian(environment, state, action)
         carried = by_state @ tangents
@@ -171,3 +182,33 @@ def _integrate(
             values = values + (step * weight) * dx
             tangents = torch.add(tangents, dt, alpha=step * weight)
     return OdeState(state.stream, state.interval + 1, values), tangents
+
+
+def _control_tangents(
+    environment: ComposedEnvironment, action: Tensor, action_tangents: Tensor | None, count: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the controls (batch, control) and how they vary (batch, control, tangent)."""
+    with torch.enable_grad():
+        variable = action.detach().requires_grad_()
+        control = environment.task.control(variable.clamp(-1.0, 1.0))
+        rows = [gradient(component, variable) for component in control.unbind(1)]
+    if action_tangents is None:
+        return control.detach(), control.new_zeros((*control.shape, count))
+    return control.detach(), torch.stack(rows, 1) @ action_tangents
+
+
+def _step_fields(
+    system: SpectralSystem,
+    field: Tensor,
+    tangents: Tensor,
+    control: Tensor,
+    control_tangents: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Carries fields and tangents through the system's own scheme, a row for each tangent."""
+    fields, count = field.shape[1], tangents.shape[2]
+    directions = tangents.mT.reshape(-1, *field.shape[1:])
+    both = torch.cat((field.repeat_interleave(count, 0), directions), 1)
+    controls = (control.repeat_interleave(count, 0), control_tangents.mT.flatten(0, 1))
+    advanced = system.tangent_stepper(count)(both, torch.cat(controls, 1))
+    carried = advanced[:, fields:].reshape(len(field), count, -1).mT
+    return advanced[::count, :fields], carried

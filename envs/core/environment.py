@@ -212,7 +212,8 @@ class ComposedEnvironment(Environment):
         system: The physics.
         task: The decision process on it.
         horizon: Steps of an episode.
-        draw: Draws one environment from its state, a batch of one; None if it cannot.
+        draw: Draws one environment from its state and itself, both a batch of one; None if it
+            cannot.
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class ComposedEnvironment(Environment):
         system: System,
         task: Task,
         horizon: int,
-        draw: Callable[[Any], np.ndarray] | None = None,
+        draw: Callable[[Any, ComposedEnvironment], np.ndarray] | None = None,
     ) -> None:
         self.system, self.task, self.horizon, self._draw = system, task, horizon, draw
         self.observation_space, self.action_space = task.observation_space, task.action_space
@@ -255,6 +256,17 @@ class ComposedEnvironment(Environment):
             {**info, "diverged": ~inside},
         )
 
+    def known_outcome(
+        self,
+        observation: Float[Tensor, "rows observation"],
+        action: Float[Tensor, "rows action"],
+        next_observation: Float[Tensor, "rows observation"],
+    ) -> tuple[Float[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        """Returns reward and termination of steps of which only the observations are known."""
+        state, next_state = self.task.state_of(observation), self.task.state_of(next_observation)
+        control = self.task.control(action.to(observation.dtype).clamp(-1.0, 1.0))
+        return self.task.reward(state, control, next_state), self.task.terminated(next_state)
+
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""
         system, task = self.system.select(rows), self.task.select(rows)
@@ -272,4 +284,6 @@ class ComposedEnvironment(Environment):
         """
         if self._draw is None:
             raise NotImplementedError(f"{type(self.system).__name__} has no drawing")
-        return self._draw(map_tensors(lambda tensor: tensor[row : row + 1].detach().cpu(), state))
+        drawn = self.select(torch.tensor([row], device=self.device))
+        shown = map_tensors(lambda tensor: tensor[row : row + 1].detach().cpu(), state)
+        return self._draw(shown, drawn)

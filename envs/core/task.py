@@ -49,6 +49,14 @@ class Task(ABC):
         """Returns named quantities of a step, for evaluation only."""
         return {}
 
+    def state_of(self, observation: Float[Tensor, "batch observation"]) -> Any:
+        """Returns a state that an observation determines, with what reward and termination need.
+
+        Raises:
+            ValueError: The observation does not determine it.
+        """
+        raise ValueError(f"the observation of {type(self).__name__} does not determine the state")
+
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the task of some environments only; itself unless it has a row for each."""
         return self

@@ -39,11 +39,8 @@ class FusedStepper(ABC):
         self, values: Float[Tensor, "batch state"], parameters: Float[Tensor, "parameter rows"]
     ) -> Float[Tensor, "batch observation"]:
         """Observes states without advancing them, in the kernel's own arithmetic."""
-        if torch.is_grad_enabled() and (values.requires_grad or parameters.requires_grad):
-            reference = self.reference.observe
-            found = _Differentiable.apply(self._observe, reference, values, parameters)
-            return found[0]
-        return self._observe(values, parameters)
+        found: Tensor = recomputed(self._observe, self.reference.observe, values, parameters)
+        return found
 
     def __call__(
         self,
@@ -52,12 +49,23 @@ class FusedStepper(ABC):
         parameters: Float[Tensor, "parameter rows"],
     ) -> StepResult:
         """Advances every environment by one control interval, as `TorchStepper` does."""
-        if torch.is_grad_enabled() and (
-            values.requires_grad or action.requires_grad or parameters.requires_grad
-        ):
-            inputs = (values, action, parameters)
-            return StepResult(*_Differentiable.apply(self._step, self.differentiable, *inputs))
-        return self._step(values, action, parameters)
+        found = recomputed(self._step, self.differentiable, values, action, parameters)
+        return StepResult(*found)
+
+
+def recomputed(fused: Any, reference: Any, *inputs: Float[Tensor, ...]) -> Any:
+    """Calls a function whose gradients, if any are asked for, come from another.
+
+    Args:
+        fused: Takes the inputs; gradients need not flow through it.
+        reference: The same in torch operations. It is called anew in the backward pass, so that
+            nothing but the inputs is remembered until then.
+        inputs: Tensors.
+    """
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+        found = _Differentiable.apply(fused, reference, *inputs)
+        return found[0] if len(found) == 1 else found
+    return fused(*inputs)
 
 
 class _Differentiable(torch.autograd.Function):

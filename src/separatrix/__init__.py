@@ -7,4 +7,5 @@ Importing this package registers every environment with Gymnasium under the name
 __version__ = "0.1.0"
 
 import separatrix.envs.chaotic
-import separatrix.envs.mechanics  # noqa: F401  (both are imported to register their environments)
+import separatrix.envs.fluid
+import separatrix.envs.mechanics  # noqa: F401  (all are imported to register their environments)

@@ -10,11 +10,11 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from separatrix.agents.sindy_rl.analytic_policy import (
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
+from separatrix.agents.common.analytic_policy.learner import (
     AnalyticPolicyLearner,
 )
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
-from separatrix.agents.sindy_rl.analytic_window import (
+from separatrix.agents.common.analytic_policy.window import (
     Episodes,
 )
 from separatrix.envs.core.environment import (
@@ -147,6 +147,7 @@ def episodes_of(environment: Environment, limit: int | None = None) -> Episodes:
     return episodes
 
 
-def learner_of(seed: int = 0, **options: Any) -> AnalyticPolicyLearner:
+def learner_of(seed: int = 0, total_steps: int = 10**6, **options: Any) -> AnalyticPolicyLearner:
     small: dict[str, Any] = {"window": 8, "policy_layers": (16,), "critic_layers": (16,)}
-    return AnalyticPolicyLearner(2, 1, AnalyticPolicyConfig(**(small | options)), seed, "cpu")
+    config = AnalyticPolicyConfig(**(small | options))
+    return AnalyticPolicyLearner(2, 1, config, seed, "cpu", total_steps)

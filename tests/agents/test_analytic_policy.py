@@ -10,12 +10,9 @@ import torch
 from scipy.linalg import solve_discrete_are
 from torch import Tensor
 
-from separatrix.agents.sindy_rl.analytic_policy import (
-    AnalyticPolicyLearner,
-    GaussianPolicy,
-    make_analytic_policy,
-)
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
+from separatrix.agents.common.analytic_policy.learner import AnalyticPolicyLearner
+from separatrix.agents.common.analytic_policy.policy import GaussianPolicy, make_analytic_policy
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.envs.core.environment import (
@@ -98,7 +95,7 @@ def test_it_learns_to_regulate_a_linear_system_as_well_as_lqr() -> None:
 def test_it_trains_in_a_registered_environment() -> None:
     environment = make_environment("DampedPendulum-v0", 4, backend="torch")
     config = AnalyticPolicyConfig(window=4)
-    learner = AnalyticPolicyLearner(3, 1, config, 0, environment.device)
+    learner = AnalyticPolicyLearner(3, 1, config, 0, environment.device, 32)
     before = learner.state_dict()[0]["policy.log_std"]
     scalars = learner.train(environment, 4 * 4 * 2)
     assert scalars["train/reward"] == pytest.approx(np.exp(-2), abs=0.1)
@@ -155,7 +152,20 @@ def test_a_policy_is_taken_over_without_the_random_streams() -> None:
     other.take_policy(one.state_dict())
     expected = {k: v for k, v in one.state_dict()[0].items() if k != "generator"}
     assert same(other.state_dict()[0], {"generator": generator} | expected)
-    assert other.state_dict()[1] == {"episode": 0}
+    assert other.state_dict()[1] == {"episode": 0, "steps": 0}
+
+
+def test_a_linear_learning_rate_falls_to_zero() -> None:
+    learner = learner_of(total_steps=3 * 32, learning_rate_schedule="linear")
+    rates, weights = [], []
+    for _ in range(4):
+        learner.train(double_integrator(4), 32)
+        rates.append([o.param_groups[0]["lr"] for o in learner._optimizers.values()])
+        weights.append(learner.state_dict()[0]["policy.mean.0.weight"])
+    expected = [[1e-2 * left, 1e-3 * left] for left in (1, 2 / 3, 1 / 3, 0)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    assert not torch.equal(weights[1], weights[2])
+    assert torch.equal(weights[2], weights[3])
 
 
 def test_a_seed_fixes_the_training_and_the_global_generator_is_not_touched() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from separatrix.agents.sindy_rl.analytic_window import (
+from separatrix.agents.common.analytic_policy.window import (
     Window,
     critic_targets,
     play_window,

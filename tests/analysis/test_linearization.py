@@ -52,7 +52,8 @@ def check(environment: Any, state: Any, action: Tensor) -> None:
 @pytest.mark.parametrize("name", REGISTRY)
 def test_discrete_model_equals_central_differences_of_a_step(name: str) -> None:
     backend = "torch" if "torch" in REGISTRY[name].backends else "auto"
-    environment = make_environment(name, 3, dtype="float64", backend=backend)
+    points: dict[str, Any] = {"points": 24} if "points" in REGISTRY[name].options else {}
+    environment = make_environment(name, 3, dtype="float64", backend=backend, **points)
     state, _ = environment.reset(5)
     generator = torch.Generator().manual_seed(1)
     shape = (3, *environment.action_space.shape)

@@ -18,19 +18,20 @@ SETTINGS: dict[str, dict[str, float]] = {
     "delayed_feedback": {"period": 0.5, "gain": 0.1},
     "gradient_mpc": {"horizon": 3},
 }
+ENVIRONMENTS = {"ogy": "Henon-v0", "proportional": "KuramotoSivashinsky-v0"}
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_every_name_makes_a_controller_that_acts(name: str) -> None:
     if name in ("h2", "hinfinity"):
         pytest.importorskip("slycot")
-    environment = make_environment("Henon-v0" if name == "ogy" else "Lorenz-v0", 3)
+    environment = make_environment(ENVIRONMENTS.get(name, "Lorenz-v0"), 3)
     controller = make_controller(name, environment, seed=1, **SETTINGS.get(name, {}))
     with torch.no_grad():
         state, observation = environment.reset(0)
         controller.reset(torch.ones(3, dtype=torch.bool))
         action = controller.act(observation, state)
-    assert action.shape == (3, 1) and (action.abs() <= 1).all()
+    assert action.shape == (3, *environment.action_space.shape) and (action.abs() <= 1).all()
 
 
 def test_every_class_documents_its_settings() -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from separatrix.controllers.open_loop import RandomController, ZeroController
-from separatrix.controllers.recording import record_frames, record_trajectories
+from separatrix.controllers.recording import record_fields, record_frames, record_trajectories
 from separatrix.envs.core.registration import make_environment
 
 SEEDS = torch.arange(3)
@@ -20,6 +20,18 @@ def test_trajectories_are_the_states_before_each_step() -> None:
     for values in recorded.values:
         np.testing.assert_array_equal(values, state.values.numpy())
         state = environment.step(state, torch.zeros(3, 1)).state
+
+
+def test_fields_are_those_before_each_step() -> None:
+    environment = make_environment("KuramotoSivashinsky-v0", 3, horizon=5)
+    recorded = record_fields(environment, ZeroController(environment), SEEDS)
+    assert recorded is not None and recorded.shape == (5, 3, 64)
+    state, _ = environment.reset(SEEDS)
+    for field in recorded:
+        np.testing.assert_array_equal(field, state.field[:, 0].numpy())
+        state = environment.step(state, torch.zeros(3, 4)).state
+    lorenz = make_environment("Lorenz-v0", 3, horizon=5)
+    assert record_fields(lorenz, ZeroController(lorenz), SEEDS) is None
 
 
 def test_trajectories_end_with_their_episode() -> None:

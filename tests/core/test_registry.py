@@ -30,7 +30,72 @@ OTHER_VALUES: dict[Any, Any] = {
     ("separatrix/HenonHeiles-v0", "near"): (0.0, 1.0, 0.0, 0.0),
     ("separatrix/HenonHeiles-v0", "task"): "energy",
     ("separatrix/DoublePendulum-v0", "task"): "energy",
+    "points": 96,
+    "actuators": 5,
+    "sensors": 7,
+    "actuator_shape": "top_hat",
+    "sensor_shape": "mode",
+    "sensor_width": 0.1,
+    ("separatrix/KuramotoSivashinsky-v0", "task"): "regulate",
+    ("separatrix/KuramotoSivashinsky-v0", "integrator"): "imexrk3",
+    ("separatrix/KuramotoSivashinsky-v0", "length"): 23.0,  # equilibria end above 25
+    ("separatrix/KuramotoSivashinsky-v0", "target_name"): "E3",
+    ("separatrix/KuramotoSivashinsky-v0", "control_weight"): 0.1,
+    "level": 0.1,
     ("separatrix/DoublePendulum-v0", "elbow_torque"): 5.0,  # 0 by default
+    ("separatrix/Burgers-v0", "task"): "regulate",
+    ("separatrix/Burgers-v0", "target_name"): "waves",
+    ("separatrix/ConvectionDiffusionReaction-v0", "task"): "regulate",
+    ("separatrix/ConvectionDiffusionReaction-v0", "target_name"): "wave",
+    ("separatrix/KortewegDeVries-v0", "task"): "regulate",
+    ("separatrix/KortewegDeVries-v0", "target_name"): "slow",
+    ("separatrix/Schrodinger-v0", "task"): "regulate",
+    ("separatrix/Schrodinger-v0", "target_name"): "zero",
+    ("separatrix/Wave-v0", "task"): "regulate",
+    ("separatrix/Wave-v0", "target_name"): "bent",
+    ("separatrix/AllenCahn-v0", "task"): "regulate",
+    ("separatrix/AllenCahn-v0", "target_name"): "zero",
+    ("separatrix/CahnHilliard-v0", "task"): "regulate",
+    ("separatrix/CahnHilliard-v0", "target_name"): "zero",
+    ("separatrix/CahnHilliard-v0", "surface_tension"): 0.015,  # two stripes end at 0.025
+    ("separatrix/Fisher-v0", "task"): "regulate",
+    ("separatrix/Fisher-v0", "target_name"): "zero",
+    ("separatrix/GinzburgLandau-v0", "task"): "regulate",
+    ("separatrix/GinzburgLandau-v0", "target_name"): "plus",
+    ("separatrix/GinzburgLandau-v0", "actuator_shape"): "gaussian",
+    ("separatrix/ComplexGinzburgLandau-v0", "task"): "still",
+    ("separatrix/ComplexGinzburgLandau-v0", "points"): 64,
+    ("separatrix/ComplexGinzburgLandau-v0", "control_weight"): 0.1,
+    ("separatrix/GrayScott-v0", "target_name"): "fed",
+    ("separatrix/KolmogorovFlow-v0", "task"): "reduce_dissipation",
+    ("separatrix/KolmogorovFlow-v0", "target_name"): "zero",
+    ("separatrix/KolmogorovFlow-v0", "actuator_shape"): "shear",
+    ("separatrix/KolmogorovFlow-v0", "integrator"): "imexrk3",
+    ("separatrix/ScalarMixing-v0", "forcing"): 1.0,  # 0 by default
+    ("separatrix/ScalarMixing-v0", "actuator_shape"): "shear",
+    ("separatrix/ScalarMixing-v0", "integrator"): "imexrk3",
+    **{
+        (f"separatrix/{name}-v0", "integrator"): "imexrk3"
+        for name in (
+            "AllenCahn",
+            "CahnHilliard",
+            "Fisher",
+            "GinzburgLandau",
+            "ComplexGinzburgLandau",
+            "GrayScott",
+        )
+    },
+    **{
+        (f"separatrix/{name}", option): value
+        for name in (
+            "Burgers-v0",
+            "ConvectionDiffusionReaction-v0",
+            "KortewegDeVries-v0",
+            "Schrodinger-v0",
+            "Wave-v0",
+        )
+        for option, value in (("integrator", "imexrk3"), ("actuator_shape", "gaussian"))
+    },
 }
 # A single task, and a system with a single fixed point, leave nothing to choose.
 SINGLE_POINT = ("Lorenz96-v0", "HindmarshRose-v0", "VanDerPol-v0")
@@ -40,7 +105,16 @@ NO_CHOICE = {(f"separatrix/{name}", "near") for name in SINGLE_POINT} | {
     if (environment_id, "task") not in OTHER_VALUES
 }
 # The option of a task other than the default one.
-TASK_OF = {"target_energy": "energy"}
+TASK_OF = {
+    "target_energy": "energy",
+    "level": "regulate",
+    ("separatrix/KuramotoSivashinsky-v0", "scale"): "reduce_power",
+    ("separatrix/KuramotoSivashinsky-v0", "control_weight"): "reduce_power",
+    ("separatrix/KolmogorovFlow-v0", "scale"): "reduce_dissipation",
+    ("separatrix/KolmogorovFlow-v0", "control_weight"): "reduce_dissipation",
+}
+# Of parameters that are whole numbers, or zero by default.
+ROWS = {"waves": (3.0, 4.0, 5.0), "forcing": (0.0, 0.5, 1.0)}
 OPTIONS = [
     (entry.id, name)
     for entry in REGISTRY.values()
@@ -141,7 +215,8 @@ def test_option_reaches_the_environment(environment_id: str, name: str) -> None:
     value = OTHER_VALUES.get((environment_id, name), OTHER_VALUES.get(name, number))
     steps = 100 if name == "rail" else 20  # the stop is far
     backend = "torch" if name == "integrator" else "auto"  # nothing to compile
-    task: dict[str, Any] = {"task": TASK_OF[name]} if name in TASK_OF else {}
+    other_task = TASK_OF.get((environment_id, name), TASK_OF.get(name))
+    task: dict[str, Any] = {"task": other_task} if other_task else {}
     usual, same, other = (
         push(environment_id, steps, backend=backend, **task, **options)
         for options in ({}, {name: default}, {name: value})
@@ -155,7 +230,8 @@ def test_every_parameter_may_differ_between_environments(environment_id: str) ->
     environment = make_environment(environment_id, 3)
     factors = torch.tensor([0.9, 1.0, 1.1], dtype=torch.float64)
     for name in getattr(environment.system, "parameters", ()):
-        values = factors * REGISTRY[environment_id].options[name]
+        usual = factors * REGISTRY[environment_id].options[name]
+        values = torch.tensor(ROWS[name], dtype=torch.float64) if name in ROWS else usual
         own: dict[str, Any] = {name: values}
         batch = make_environment(environment_id, 3, **own)
         seeds = torch.full((3,), 5)

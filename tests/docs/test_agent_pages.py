@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from separatrix.agents.catalog import train
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.registration import make_environment
 
@@ -57,6 +57,21 @@ def tags_of_sindy_rl(policy: str, metrics: tuple[str, ...]) -> set[str]:
     if policy != "analytic":
         found |= {tag for tag in promised_tags(policy, metrics) if tag.startswith("train/")}
     return found
+
+
+def test_page_of_analytic_policies_names_every_tag(tmp_path: Path) -> None:
+    config = load_experiment("debug/lorenz_analytic_policy")
+    # Long enough for whole episodes.
+    config = dataclasses.replace(config, total_steps=850 * config.environment.num_envs)
+    with Run.create(tmp_path, config.environment.id, "analytic", 0, config) as run:
+        train(config, run)
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        logged = {row["tag"] for row in csv.DictReader(file)}
+    text = (FOLDER / "analytic_policy.md").read_text(encoding="utf-8")
+    promised = re.findall(r"^\| `([a-z]+/\S+)` \| \S.* \|$", text, re.MULTILINE)
+    metrics = make_environment(config.environment.id).metric_names
+    names = [t.replace("<metric>", m) for t in promised for m in metrics]
+    assert logged == set(names)
 
 
 @pytest.mark.parametrize("policy", ["ppo", "analytic"])

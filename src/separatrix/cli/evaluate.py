@@ -11,14 +11,14 @@ import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.catalog import load_policy
 from separatrix.agents.common.checkpoint import CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError
-from separatrix.agents.common.figures import phase_portrait
+from separatrix.agents.common.figures import phase_portrait, snapshots, space_time
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import SEED_LIMIT, evaluation_seed
 from separatrix.cli.errors import UserError, reported
 from separatrix.cli.tables import evaluation_table
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
-from separatrix.controllers.recording import record_frames, record_trajectories
+from separatrix.controllers.recording import record_fields, record_frames, record_trajectories
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import make_environment
 
@@ -91,7 +91,10 @@ def episode_seeds(seed: int, episodes: int) -> torch.Tensor:
 def log_pictures(
     run: Run, environment: Environment, controller: Controller, seeds: torch.Tensor, step: int
 ) -> None:
-    """Log a phase portrait of the first episodes and a video of the very first.
+    """Log a figure of the first episodes and a video of the very first.
+
+    The figure is a phase portrait; of a field on a line its values over time and space, of one on a
+    plane snapshots.
 
     Args:
         run: Where to log.
@@ -102,14 +105,18 @@ def log_pictures(
     """
     rows = torch.arange(min(DRAWN, len(seeds)))
     drawn = environment.select(rows.to(environment.device))
-    trajectories = record_trajectories(drawn, controller, seeds[rows])
-    figure = phase_portrait(
-        trajectories.values,
-        trajectories.names,
-        environment.control_interval,
-        trajectories.target,
-    )
-    run.log_figure("eval/phase_portrait", figure, step)
+    interval = environment.control_interval
+    field = record_fields(drawn, controller, seeds[rows])
+    if field is None:
+        trajectories = record_trajectories(drawn, controller, seeds[rows])
+        figure = phase_portrait(
+            trajectories.values, trajectories.names, interval, trajectories.target
+        )
+        run.log_figure("eval/phase_portrait", figure, step)
+    elif field.ndim == 3:
+        run.log_figure("eval/space_time", space_time(field, interval), step)
+    else:
+        run.log_figure("eval/snapshots", snapshots(field, interval), step)
     first = environment.select(rows[:1].to(environment.device))
     frames = record_frames(first, controller, int(seeds[0]))
     run.log_video("eval/rollout", frames, step, FRAMES_PER_SECOND)

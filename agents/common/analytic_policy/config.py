@@ -14,6 +14,9 @@ from separatrix.agents.common.requirements import require, require_fraction, req
 Activation = Literal["tanh", "elu"]
 """Activation between the hidden layers of a network; smooth, for gradients flow through it."""
 
+Schedule = Literal["constant", "linear"]
+"""How a learning rate changes over training: not at all, or linearly from its value to 0."""
+
 
 @dataclass(frozen=True)
 class AnalyticPolicyConfig:
@@ -34,11 +37,13 @@ class AnalyticPolicyConfig:
     """Trade-off of bias and variance in the targets of the critic."""
 
     policy_learning_rate: float = 1e-2
-    """Learning rate of the policy's Adam. The paper's falls linearly to 0; here it is constant, for
-    a policy that is trained again and again does not know how long it will be."""
+    """Learning rate of the policy's Adam."""
 
     critic_learning_rate: float = 1e-3
-    """Learning rate of the critic's Adam; constant, too."""
+    """Learning rate of the critic's Adam."""
+
+    learning_rate_schedule: Schedule = "constant"
+    """How both learning rates change over training. The paper's fall linearly to 0."""
 
     adam_betas: tuple[float, float] = (0.7, 0.95)
     """Decay of the first and of the second moments of both Adams."""

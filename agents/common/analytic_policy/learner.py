@@ -17,8 +17,7 @@ environments be left out.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,121 +25,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from separatrix.agents.common.checkpoint import prefixed, with_prefix
-from separatrix.agents.common.seeding import training_seed
-from separatrix.agents.sindy_rl.analytic_policy_config import AnalyticPolicyConfig
-from separatrix.agents.sindy_rl.analytic_window import (
+from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
+from separatrix.agents.common.analytic_policy.policy import (
+    AnalyticPolicyController,
+    GaussianPolicy,
+    make_network,
+)
+from separatrix.agents.common.analytic_policy.window import (
     Episodes,
     Window,
     critic_targets,
     play_window,
 )
-from separatrix.agents.sindy_rl.learner import PolicyLearner, Snapshot
-from separatrix.controllers.controller import Controller
+from separatrix.agents.common.checkpoint import prefixed, with_prefix
+from separatrix.agents.common.policy_learner import PolicyLearner, Snapshot
+from separatrix.agents.common.seeding import training_seed
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.stream import Stream
-
-ACTIVATIONS = {"tanh": nn.Tanh, "elu": nn.ELU}
-
-LAST_GAIN = 0.01
-"""Scale of the initial weights of a network's last layer."""
-
-
-def make_network(
-    inputs: int, layers: Sequence[int], outputs: int, activation: str, generator: torch.Generator
-) -> nn.Sequential:
-    """Makes a fully connected network with layer normalisation after each activation.
-
-    Args:
-        inputs: Number of inputs.
-        layers: Hidden units of each layer.
-        outputs: Number of outputs.
-        activation: Name of the activation.
-        generator: Source of the initial weights, which are orthogonal; the network is on its
-            device.
-    """
-    device, modules = generator.device, list[nn.Module]()
-    for before, after in pairwise((inputs, *layers, outputs)):
-        linear = nn.utils.skip_init(nn.Linear, before, after, device=device)
-        nn.init.orthogonal_(linear.weight, 2**0.5, generator=generator)
-        nn.init.zeros_(linear.bias)
-        modules += [linear, ACTIVATIONS[activation](), nn.LayerNorm(after, device=device)]
-    del modules[-2:]
-    with torch.no_grad():
-        linear.weight.mul_(LAST_GAIN / 2**0.5)
-    return nn.Sequential(*modules)
-
-
-class GaussianPolicy(nn.Module):
-    """Actions tanh(mean(observation) + exp(log_std) noise), with noise that is standard normal.
-
-    Args:
-        observation_size: Components of an observation.
-        action_size: Components of an action.
-        config: Layers, activation and initial standard deviation.
-        generator: Source of the initial weights.
-    """
-
-    def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        config: AnalyticPolicyConfig,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.mean = make_network(
-            observation_size, config.policy_layers, action_size, config.activation, generator
-        )
-        log_std = torch.full((action_size,), float(config.initial_log_std))
-        self.log_std = nn.Parameter(log_std.to(generator.device))
-
-    def forward(
-        self,
-        observation: Float[Tensor, "*rows observation"],
-        noise: Float[Tensor, "*rows action"],
-    ) -> Float[Tensor, "*rows action"]:
-        """Returns actions; with noise 0, the deterministic ones."""
-        return torch.tanh(self.mean(observation) + self.log_std.exp() * noise)
-
-
-class AnalyticPolicyController(Controller):
-    """The deterministic action of a policy.
-
-    Args:
-        policy: The policy, whose weights may go on changing.
-    """
-
-    def __init__(self, policy: GaussianPolicy) -> None:
-        self.policy = policy
-
-    def act(
-        self, observation: Float[Tensor, "batch observation"], state: Any
-    ) -> Float[Tensor, "batch action"]:
-        """Chooses the actions without noise, in [-1, 1]; the state stays unread."""
-        log_std = self.policy.log_std
-        noise = log_std.new_zeros((len(observation), len(log_std)))
-        return self.policy(observation.to(log_std), noise).to(observation)
-
-
-def make_analytic_policy(
-    config: AnalyticPolicyConfig, tensors: Mapping[str, Tensor], environment: Environment
-) -> AnalyticPolicyController:
-    """Makes a policy with given weights.
-
-    Args:
-        config: Its hyper-parameters.
-        tensors: Parameters by name, as the policy's `state_dict` has them.
-        environment: Environment it is to act in; gives the sizes and the device.
-
-    Raises:
-        RuntimeError: The tensors are those of another network.
-    """
-    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
-    policy = GaussianPolicy(*sizes, config, torch.Generator(environment.device))
-    policy.load_state_dict(tensors)
-    # Gradients flow to the observation, should it want any, and not to the network.
-    return AnalyticPolicyController(policy.requires_grad_(False))
 
 
 class AnalyticPolicyLearner(PolicyLearner):
@@ -152,6 +53,10 @@ class AnalyticPolicyLearner(PolicyLearner):
         config: Hyper-parameters.
         seed: Seed of the networks, of the policy's noise and of the episodes, in [0, 2^31).
         device: Device of the networks and of the environments.
+        total_steps: Steps of the whole training, over which a linear learning rate falls.
+
+    Attributes:
+        steps: Environment steps taken, summed over the environments.
 
     Raises:
         ValueError: The seed is outside its range.
@@ -164,8 +69,9 @@ class AnalyticPolicyLearner(PolicyLearner):
         config: AnalyticPolicyConfig,
         seed: int,
         device: torch.device | str,
+        total_steps: int,
     ) -> None:
-        self.config = config
+        self.config, self.steps, self._total_steps = config, 0, total_steps
         self._episode_seed, self._episode = training_seed(seed), 0
         generator = self._generator = torch.Generator(device).manual_seed(seed)
         self.policy = GaussianPolicy(observation_size, action_size, config, generator)
@@ -174,10 +80,10 @@ class AnalyticPolicyLearner(PolicyLearner):
         )
         self._target = copy.deepcopy(self.critic).requires_grad_(False)
         self._modules = {"policy": self.policy, "critic": self.critic, "target": self._target}
-        rates = {"policy": config.policy_learning_rate, "critic": config.critic_learning_rate}
+        self._rates = {"policy": config.policy_learning_rate, "critic": config.critic_learning_rate}
         self._optimizers = {
             name: Adam(self._modules[name].parameters(), rate, config.adam_betas, fused=True)
-            for name, rate in rates.items()
+            for name, rate in self._rates.items()
         }
 
     def train(self, environment: Environment, steps: int) -> dict[str, float]:
@@ -186,6 +92,33 @@ class AnalyticPolicyLearner(PolicyLearner):
         Args:
             environment: Where; its step must be differentiable.
             steps: Environment steps, summed over `environment.num_envs`.
+
+        Returns:
+            See `improve`.
+
+        Raises:
+            ValueError: The environment is not differentiable.
+        """
+        episodes = self.begin(environment)
+        found = self.improve(episodes, -(-steps // (self.config.window * environment.num_envs)))
+        self._episode = int(episodes.state.stream.episode.max()) + 1
+        return found
+
+    def begin(self, environment: Environment) -> Episodes:
+        """Begins episodes of random streams that no training before has used.
+
+        Args:
+            environment: Where.
+        """
+        seeds = torch.arange(environment.num_envs, device=environment.device) + self._episode_seed
+        return Episodes(environment, Stream.start(seeds, self._episode), self._generator)
+
+    def improve(self, episodes: Episodes, windows: int = 1) -> dict[str, float]:
+        """Plays windows of episodes, and trains policy and critic after each.
+
+        Args:
+            episodes: Where the first window starts; they go on from the end of the last.
+            windows: How many.
 
         Returns:
             Means over the windows: `train/reward`, of a step; `train/value`, the critic's targets,
@@ -197,12 +130,10 @@ class AnalyticPolicyLearner(PolicyLearner):
         Raises:
             ValueError: The environment is not differentiable.
         """
-        config, num_envs = self.config, environment.num_envs
-        seeds = torch.arange(num_envs, device=environment.device) + self._episode_seed
-        episodes = Episodes(environment, Stream.start(seeds, self._episode), self._generator)
+        config, num_envs = self.config, len(episodes.observation)
         shape = (config.window, num_envs, len(self.policy.log_std))
         means, dropped = list[tuple[float, ...]](), 0
-        for _ in range(-(-steps // (config.window * num_envs))):
+        for _ in range(windows):
             noise = torch.randn(shape, generator=self._generator, device=self._generator.device)
             window = play_window(self.policy, self._value, episodes, noise, config.gamma)
             kept = window.reward.shape[1]
@@ -211,12 +142,12 @@ class AnalyticPolicyLearner(PolicyLearner):
                 norm = self._improve_policy(window)
                 value, loss = self._train_critic(window)
                 means.append((window.reward.mean().item(), value, loss, norm))
-        self._episode = int(episodes.state.stream.episode.max()) + 1
+            self.steps += config.window * num_envs
         names = ("reward", "value", "critic_loss", "gradient_norm")
         columns = zip(*means, strict=True)
         found = {n: sum(c) / len(c) for n, c in zip(names, columns, strict=False)}
-        if episodes.finished:
-            found["return"] = sum(episodes.finished) / len(episodes.finished)
+        if finished := episodes.pop_finished():
+            found["return"] = sum(finished) / len(finished)
         found["standard_deviation"] = self.policy.log_std.exp().mean().item()
         found["dropped_rows"] = float(dropped)
         return {f"train/{name}": value for name, value in found.items()}
@@ -252,6 +183,9 @@ class AnalyticPolicyLearner(PolicyLearner):
     def _step(self, name: str, loss: Tensor) -> float:
         """Takes a step of an optimiser; returns the norm of the gradient."""
         optimizer, weights = self._optimizers[name], self._modules[name].parameters()
+        if self.config.learning_rate_schedule == "linear":
+            left = max(0.0, 1 - self.steps / self._total_steps)
+            optimizer.param_groups[0]["lr"] = left * self._rates[name]
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(weights, self.config.max_gradient_norm)
@@ -284,8 +218,9 @@ class AnalyticPolicyLearner(PolicyLearner):
         """Returns everything that determines the training from here on.
 
         That is `policy.*`, `critic.*` and `target.*`, their weights; `moments.<network>.<i>.*`,
-        Adam's moments of parameter i; the state of the random `generator`; and, as a JSON value,
-        the number of the next `episode`. Tensors are on the CPU and own their memory.
+        Adam's moments of parameter i; the state of the random `generator`; and, as JSON values,
+        the number of the next `episode` and the `steps`. Tensors are on the CPU and own their
+        memory.
         """
         tensors = {"generator": self._generator.get_state()}
         for name, module in self._modules.items():
@@ -294,7 +229,7 @@ class AnalyticPolicyLearner(PolicyLearner):
             for index, moments in optimizer.state_dict()["state"].items():
                 tensors |= prefixed(f"moments.{name}.{index}", moments)
         copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        return copies, {"episode": self._episode}
+        return copies, {"episode": self._episode, "steps": self.steps}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Goes on from what `state_dict` returned.
@@ -305,4 +240,4 @@ class AnalyticPolicyLearner(PolicyLearner):
         """
         self.take_policy((dict(tensors), dict(state)))
         self._generator.set_state(tensors["generator"])
-        self._episode = state["episode"]
+        self._episode, self.steps = state["episode"], state["steps"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from separatrix.envs.core.environment import Environment
-from separatrix.envs.core.state import map_tensors, put, take
+from separatrix.envs.core.state import copied, from_tensors, map_tensors, put, take, tensors
 from separatrix.envs.core.stream import Stream
 
 Act = Callable[[Tensor, Tensor], Tensor]
@@ -56,8 +56,7 @@ class Episodes:
         drawn = torch.randint(environment.horizon, shape, generator=generator, device=device)
         self._limit = 1 + drawn.to(self.observation.device)
         self._returns = torch.zeros_like(self._limit, dtype=torch.float64)
-        self.finished: list[float] = []
-        """Returns of the episodes that ended, but for those that were truncated early."""
+        self._finished: list[float] = []
 
     def detach(self) -> None:
         """Cuts the graph: what follows does not know what it comes from."""
@@ -78,9 +77,37 @@ class Episodes:
             self._start_again(ended, sound)
         return Outcome(transition.reward, transition.observation, terminated, truncated, sound)
 
+    def pop_finished(self) -> list[float]:
+        """Returns and forgets the returns of the episodes that ended.
+
+        Those that were truncated early or left out are not among them.
+        """
+        finished, self._finished = self._finished, []
+        return finished
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns where the episodes stand, as copies, when the finished ones are popped."""
+        found = tensors(self.state, "state.") | {
+            "observation": self.observation,
+            "limit": self._limit,
+            "returns": self._returns,
+        }
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in found.items()}
+
+    def load_state_dict(self, found: Mapping[str, Tensor]) -> None:
+        """Goes on from what `state_dict` returned, for an environment made the same way.
+
+        Raises:
+            ValueError: A tensor is missing or has another shape.
+        """
+        self.state = from_tensors(self.state, found, "state.")
+        self._limit = copied(found, "limit", self._limit)
+        self._returns = copied(found, "returns", self._returns)
+        self.observation = copied(found, "observation", self.observation)
+
     def _start_again(self, ended: Bool[Tensor, " batch"], sound: Bool[Tensor, " batch"]) -> None:
         horizon = self._environment.horizon
-        self.finished += self._returns[ended & sound & (self._limit == horizon)].tolist()
+        self._finished += self._returns[ended & sound & (self._limit == horizon)].tolist()
         self._returns = self._returns.masked_fill(ended, 0.0)
         self._limit = self._limit.masked_fill(ended, horizon)
         rows = ended.nonzero()[:, 0]
@@ -168,7 +195,7 @@ def play_window(
         torch.autograd.grad(objective.sum(), actions, allow_unused=True, materialize_grads=True)
     )
     observations, rewards, after, terminated, ends = (
-        torch.stack(tensors).detach() for tensors in zip(*steps, strict=True)
+        torch.stack(found).detach() for found in zip(*steps, strict=True)
     )
     window = Window(observations, noise, gradient, rewards, after, terminated, ends)
     return window.rows(sound & gradient.isfinite().all(2).all(0))

@@ -1,0 +1,1 @@
+"""Policies trained by analytic gradients through the environment itself."""

@@ -1,0 +1,1 @@
+"""A policy trained by analytic gradients: hyper-parameters, networks, windows, learner."""

@@ -1,0 +1,275 @@
+"""What is wanted of a field: to be a target, to follow one, to spend little, to cost little.
+
+Light: torch loads when a task is made. Each objective is a frozen dataclass whose fields are
+options of the environment, but for functions and tables of them.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from separatrix.envs.core.registration import is_positive, suggest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from separatrix.envs.steppers.spectral_system import SpectralSystem
+
+Numbers = Mapping[str, "Tensor"]
+"""Tensors of an objective, with a leading axis of one row or a row for each environment."""
+
+
+class FieldStep(NamedTuple):
+    """A step as an objective sees it.
+
+    Attributes:
+        field: Fields after the step, (batch, field, *grid).
+        action: Clipped actions, (batch, action).
+        control: Forces that they gave, (batch, control).
+        time: After the step, (batch,).
+    """
+
+    field: Tensor
+    action: Tensor
+    control: Tensor
+    time: Tensor
+
+    @property
+    def energy(self) -> Tensor:
+        """The mean squared action, (batch,)."""
+        return self.action.square().mean(1)
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """Reward and metrics of a step.
+
+    Attributes:
+        moves: Whether they depend on time.
+    """
+
+    moves: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """Keys of `metrics`."""
+
+    def reward_range(self, system: SpectralSystem, authority: float) -> tuple[float, float]:
+        """Returns the lowest and highest reward."""
+        return 0.0, 1.0
+
+    def numbers(self, system: SpectralSystem) -> dict[str, Tensor]:
+        """Returns the tensors that reward and metrics take, float64."""
+        return {}
+
+    @abstractmethod
+    def reward(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> Tensor:
+        """Returns the rewards (batch,); `p` is what `numbers` returned, like the step's tensors."""
+
+    @abstractmethod
+    def metrics(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> dict[str, Tensor]:
+        """Returns the metrics (batch,) by name."""
+
+    def target(self, system: SpectralSystem, p: Numbers, time: Tensor) -> Tensor | None:
+        """Returns the fields (rows, field, *grid) wanted at times (batch,); None for none."""
+        return None
+
+
+@dataclass(frozen=True)
+class Reach(Objective):
+    """Come near to a target and stay.
+
+    The reward is exp(-d^2 / (2 width^2)); d is the root mean square deviation from the target over
+    the box and the fields.
+
+    Metrics: `distance` d, `on_target` (1 within `radius`, else 0), `energy` (mean squared action).
+
+    Attributes:
+        targets: Makes the field (rows, field, *grid), float64, of each named target.
+        target_name: Name of the target.
+        width: Width of the reward, in units of the field.
+        radius: Distance below which a state is on target.
+    """
+
+    targets: Mapping[str, Callable[[SpectralSystem], Tensor]]
+    target_name: str
+    width: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        require_positive(self, "width", "radius")
+        if not isinstance(self.target_name, str) or self.target_name not in self.targets:
+            got, hint = reprlib.repr(self.target_name), suggest(self.target_name, self.targets)
+            raise ValueError(f"target_name: got {got}; {hint}")
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Keys of `metrics`."""
+        return "distance", "on_target", "energy"
+
+    def numbers(self, system: SpectralSystem) -> dict[str, Tensor]:
+        """Returns the target."""
+        return {"target": self.targets[self.target_name](system)}
+
+    def target(self, system: SpectralSystem, p: Numbers, time: Tensor) -> Tensor:
+        """Returns the target."""
+        return p["target"]
+
+    def reward(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> Tensor:
+        """Returns exp(-d^2 / (2 width^2)), in (0, 1]."""
+        return (self._square_distance(system, p, step) / (-2 * self.width**2)).exp()
+
+    def metrics(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> dict[str, Tensor]:
+        """Returns `distance`, `on_target` and `energy`."""
+        distance = self._square_distance(system, p, step).sqrt()
+        on_target = (distance < self.radius).to(distance)
+        return {"distance": distance, "on_target": on_target, "energy": step.energy}
+
+    def _square_distance(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> Tensor:
+        deviation = step.field - self.target(system, p, step.time)
+        return deviation.square().flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Follow(Reach):
+    """Come near to a target that moves along the first axis of space, and stay with it.
+
+    Attributes:
+        speed: Of the target, in units of length a unit of time.
+    """
+
+    speed: float
+    moves: ClassVar[bool] = True
+
+    def numbers(self, system: SpectralSystem) -> dict[str, Tensor]:
+        """Returns the target at time 0, and the speed in boxes a unit of time."""
+        return {**super().numbers(system), "speed": self.speed / system.length}
+
+    def target(self, system: SpectralSystem, p: Numbers, time: Tensor) -> Tensor:
+        """Returns the target, moved by a phase of every Fourier mode."""
+        import torch
+
+        grid = system.grid
+        turns = (p["speed"] * time).view(-1, *[1] * (1 + grid.dimensions))
+        phase = -2j * torch.pi * turns * grid.numbers[0].to(time.device)
+        moved = grid.transform(p["target"]) * torch.exp(phase)
+        return grid.synthesize(moved).to(p["target"])
+
+
+@dataclass(frozen=True)
+class Reduce(Objective):
+    """Keep a quantity low, at little cost.
+
+    The reward is exp(-(q / scale + control_weight * energy)), with the quantity q after the step
+    and the mean squared action as energy.
+
+    Metrics: the quantity by its name, and `energy`.
+
+    Attributes:
+        name: Name of the quantity.
+        quantity: Computes it, (batch,), not negative, of a step.
+        scale: Size of the quantity in the free flow.
+        control_weight: Weight of the energy.
+    """
+
+    name: str
+    quantity: Callable[[SpectralSystem, FieldStep], Tensor]
+    scale: float
+    control_weight: float
+
+    def __post_init__(self) -> None:
+        require_positive(self, "scale")
+        value = self.control_weight
+        if value != 0:
+            require_positive(self, "control_weight")
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Keys of `metrics`."""
+        return self.name, "energy"
+
+    def reward(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> Tensor:
+        """Returns exp(-(q / scale + control_weight * energy)), at most 1."""
+        cost = self.quantity(system, step) / self.scale + self.control_weight * step.energy
+        return (-cost).exp().clamp(max=1.0)
+
+    def metrics(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> dict[str, Tensor]:
+        """Returns the quantity and the energy."""
+        return {self.name: self.quantity(system, step), "energy": step.energy}
+
+
+@dataclass(frozen=True)
+class Regulate(Objective):
+    """Bring all fields to a constant at the least quadratic cost, as controlgym has it.
+
+    The reward is minus the sum of the squares of the deviations at all points of the grid and of
+    the forces of all actuators. controlgym counts the deviations before the step, this one after.
+
+    Metrics: `state_cost` and `control_cost`, whose sum is minus the reward.
+
+    Attributes:
+        level: The constant.
+    """
+
+    level: float
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Keys of `metrics`."""
+        return "state_cost", "control_cost"
+
+    def reward_range(self, system: SpectralSystem, authority: float) -> tuple[float, float]:
+        """Returns the lowest reward, at the bounds of the fields, and zero."""
+        points = system.grid.points**system.grid.dimensions
+        largest = points * sum((bound + abs(self.level)) ** 2 for bound in system.definition.bound)
+        return -(largest + len(system.actuators) * authority**2), 0.0
+
+    def numbers(self, system: SpectralSystem) -> dict[str, Tensor]:
+        """Returns the target."""
+        return {"target": constant(self.level)(system)}
+
+    def target(self, system: SpectralSystem, p: Numbers, time: Tensor) -> Tensor:
+        """Returns the constant field."""
+        return p["target"]
+
+    def reward(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> Tensor:
+        """Returns minus the cost."""
+        costs = self.metrics(system, p, step)
+        return -(costs["state_cost"] + costs["control_cost"])
+
+    def metrics(self, system: SpectralSystem, p: Numbers, step: FieldStep) -> dict[str, Tensor]:
+        """Returns the two costs."""
+        deviation = step.field - p["target"]
+        return {
+            "state_cost": deviation.square().flatten(1).sum(1),
+            "control_cost": step.control.square().sum(1),
+        }
+
+
+def constant(value: float) -> Callable[[SpectralSystem], Tensor]:
+    """Returns what makes the target of constant fields."""
+
+    def make(system: SpectralSystem) -> Tensor:
+        import torch
+
+        shape = (1, len(system.definition.fields), *system.grid.shape)
+        return torch.full(shape, float(value), dtype=torch.float64)
+
+    return make
+
+
+def require_positive(objective: Any, *names: str) -> None:
+    """Checks options of an objective.
+
+    Raises:
+        ValueError: One is not a number > 0.
+    """
+    for name in names:
+        value = getattr(objective, name)
+        if not is_positive(value):
+            raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: a number > 0")
