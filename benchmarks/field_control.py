@@ -1,11 +1,10 @@
 """Brings Kuramoto-Sivashinsky fields from the attractor to unstable equilibria, and keeps score.
 
-Every controller starts from the same points of the attractor (seeds from 0 on, none of which was
-used to choose settings; those were chosen by hand on seeds from 1000 on). An episode succeeds if
-each step of its last tenth ends on target. Reported are, with intervals where they are means over
-the starts:
+Every controller starts from the same points of the attractor, of seeds from 1000 on; the settings
+were chosen by hand on seeds 0 to 19. An episode succeeds if each step of its last tenth ends on
+target. Reported are:
 
-    success      share of the episodes that succeed
+    success      share of the episodes that succeed, with its interval
     energy       mean squared action over the episode, and of the last tenth of those that succeed
     time         median of the time after which an episode that succeeds stays on target
     decision     wall time of a decision for all starts in one batch, and for one of them
@@ -165,7 +164,7 @@ def main() -> None:
     """Reads the arguments and scores all cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=100)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=1000)
     parser.add_argument("--horizon", type=int, default=400, help="steps of an episode")
     parser.add_argument("--authority", type=float, default=1.0)
     parser.add_argument("--planners", nargs="*", default=["gradient_mpc"], choices=[*SETTINGS])

@@ -28,6 +28,7 @@ from separatrix.envs.core.philox import WORD_MASK, philox_torch
 
 INITIAL_STATE = 0
 PROCESS_NOISE = 1
+TARGET = 2
 OBSERVATION_NOISE = 2**16
 """Noise of a measurement; noise upon noise takes the purposes that follow."""
 

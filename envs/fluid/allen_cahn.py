@@ -144,13 +144,14 @@ class AllenCahn:
 
     ## Arguments
     System: `diffusivity` (D, 0.2), `potential` (P, 5), `length` (L, 2). Task `reach`: `target_name`
-    ("stripes", "zero", "plus" and "minus" for the phases), `width` (0.3), `radius` (0.1). Task
-    `regulate`: `level` (0). Forces: `actuators` (how many, or places in units of L),
-    `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width
-    of the hat, in units of L), `authority` (2; the reaction pulls with at most 0.39 P). Sensors:
-    `sensors` (how many, or places in units of L), `sensor_shape` ("point", or "mode": coefficients
-    of so many of the longest waves), `sensor_width` (of the mean around each, in units of L; 0 for
-    the point). `points` of the grid.
+    ("stripes", "zero", "plus" and "minus" for the phases), `width` (0.3), `radius` (0.1),
+    `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 / `width`^2)). Task
+    `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces: `actuators` (how
+    many, or places in units of L), `actuator_shape` ("gaussian", "top_hat", "mode"),
+    `actuator_width` (standard deviation, or width of the hat, in units of L), `authority` (2; the
+    reaction pulls with at most 0.39 P). Sensors: `sensors` (how many, or places in units of L),
+    `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
+    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid.
 
     ## References
     S. M. Allen, J. W. Cahn, Acta Metall. 27 (1979) 1085. J. Carr, R. L. Pego, Commun. Pure Appl.

@@ -81,9 +81,10 @@ class Burgers:
     | 0-7 | force at i L / 8 | -1  | 1   | `authority`, height of f  |
 
     ## Observation space
-    | Num | Name          | Min | Max | Unit                    |
-    |-----|---------------|-----|-----|-------------------------|
-    | 0-9 | u at i L / 10 | -20 | 20  | 0.5, mean of the target |
+    | Num   | Name                         | Min | Max | Unit                    |
+    |-------|------------------------------|-----|-----|-------------------------|
+    | 0-9   | u at i L / 10                | -20 | 20  | 0.5, mean of the target |
+    | 10-19 | target at i L / 10, `follow` | -20 | 20  | 0.5                     |
 
     ## Reward
     `follow`: exp(-d^2 / (2 `width`^2)), with d the root mean square deviation from the target at
@@ -92,7 +93,7 @@ class Burgers:
 
     ## Starting state
     The bump of controlgym, a / cosh((x / L - 1/2) / w), with a uniform in [0.9, 1.1] and w in
-    [0.04, 0.06].
+    [0.04, 0.06]. The target starts anywhere.
 
     ## Episode end
     Truncated after 100 steps of 0.05 (5 time units). Terminated only by divergence: |u| > 10
@@ -104,13 +105,14 @@ class Burgers:
 
     ## Arguments
     System: `length` (L, 1), `viscosity` (nu, 0.005). Task `follow`: `target_name` ("wave", 0.5 +
-    0.25 sin(2 pi x / L) at time 0, or "waves" with twice as many), `speed` (of the target, 0.5),
-    `width` (0.2), `radius` (0.05). Task `regulate`: `level` (0). Forces: `actuators` (how many, or
-    places in units of L), `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width`
-    (standard deviation, or width of the hat, in units of L: 0.1), `authority` (0.5). Sensors:
-    `sensors` (how many, or places in units of L), `sensor_shape` ("point", or "mode" for the
-    coefficients of the longest waves), `sensor_width` (of the mean around each point, in units of
-    L; 0 for the point). `points` of the grid.
+    0.25 sin(2 pi x / L), moved, or "waves" with twice as many), `speed` (of the target, 0.5),
+    `width` (0.2), `radius` (0.05), `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1
+    - d^2 / `width`^2)). Task `regulate`: `level` (0), `control_weight` (1, of the squared forces).
+    Forces: `actuators` (how many, or places in units of L), `actuator_shape` ("gaussian",
+    "top_hat", "mode"), `actuator_width` (standard deviation, or width of the hat, in units of L:
+    0.1), `authority` (0.5). Sensors: `sensors` (how many, or places in units of L), `sensor_shape`
+    ("point", or "mode" for the coefficients of the longest waves), `sensor_width` (of the mean
+    around each point, in units of L; 0 for the point). `points` of the grid.
 
     ## References
     J. M. Burgers, Adv. Appl. Mech. 1 (1948) 171. C. Basdevant et al., Comput. Fluids 14 (1986) 23.

@@ -105,12 +105,14 @@ class CahnHilliard:
 
     ## Arguments
     System: `diffusivity` (D, 1), `surface_tension` (g, 0.02), `length` (L, 2). Task `reach`:
-    `target_name` ("two_stripes", "one_stripe", "zero"), `width` (0.3), `radius` (0.1). Task
-    `regulate`: `level` (0). Forces: `actuators` (how many, or places in units of L),
-    `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width
-    of the hat, in units of L), `authority` (5). Sensors: `sensors` (how many, or places in units of
-    L), `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
-    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid.
+    `target_name` ("two_stripes", "one_stripe", "zero"), `width` (0.3), `radius` (0.1),
+    `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 / `width`^2)). Task
+    `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces: `actuators` (how
+    many, or places in units of L), `actuator_shape` ("gaussian", "top_hat", "mode"),
+    `actuator_width` (standard deviation, or width of the hat, in units of L), `authority` (5).
+    Sensors: `sensors` (how many, or places in units of L), `sensor_shape` ("point", or "mode":
+    coefficients of so many of the longest waves), `sensor_width` (of the mean around each, in units
+    of L; 0 for the point). `points` of the grid.
 
     ## References
     J. W. Cahn, J. E. Hilliard, J. Chem. Phys. 28 (1958) 258. J. W. Cahn, Acta Metall. 9 (1961) 795.

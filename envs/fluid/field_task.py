@@ -50,6 +50,7 @@ class FieldTask(Task):
         dtype = {torch.float32: np.float32, torch.float64: np.float64}[system.dtype]
         # Rounded means of values at the bound may lie above it.
         limit = np.repeat(np.array(bounds, dtype), self._reader.count) * dtype(1 + 1e-5)
+        limit = np.tile(limit, 2 if objective.moves else 1)
         self.observation_space = Box(-limit, limit, dtype=dtype)  # type: ignore[arg-type]
         self.action_space = action_box(len(system.actuators))
         found = objective.numbers(system)
@@ -60,9 +61,15 @@ class FieldTask(Task):
         return action * self.authority
 
     def observe(self, state: FieldState) -> Float[Tensor, "batch observation"]:
-        """Returns what the sensors see, field after field."""
-        seen = [self._reader.read(state.field[:, i].flatten(1)) for i in self._observed]
-        return (torch.stack(seen, 1) / self._scale[list(self._observed)]).flatten(1)
+        """Returns what the sensors see, field after field; then the same of a target that moves."""
+        seen = [state.field]
+        if self.objective.moves:
+            target = self.target(state)
+            assert target is not None
+            seen.append(target)
+        readings = [self._reader.read(f[:, i].flatten(1)) for f in seen for i in self._observed]
+        scale = self._scale[list(self._observed)].repeat(len(seen), 1)
+        return (torch.stack(readings, 1) / scale).flatten(1)
 
     def state_of(self, observation: Float[Tensor, "batch observation"]) -> FieldState:
         """Returns the state that the seen modes make; shorter waves and the mean are zero in it.
@@ -104,13 +111,10 @@ class FieldTask(Task):
 
     def target(self, state: FieldState) -> Float[Tensor, "rows field *grid"] | None:
         """Returns the field that is wanted at the time of a state; None if there is none."""
-        return self.objective.target(self._system, self._own, self._time(state))
-
-    def _time(self, state: FieldState) -> Float[Tensor, " batch"]:
-        return state.interval.to(state.field.dtype) * self._system.control_interval
+        return self.objective.target(self._system, self._own, state)
 
     def _step(self, control: Tensor, state: FieldState) -> FieldStep:
-        return FieldStep(state.field, control / self.authority, control, self._time(state))
+        return FieldStep(state, control / self.authority, control)
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the task of some environments only; itself unless it has a row for each."""

@@ -91,12 +91,14 @@ class Fisher:
 
     ## Arguments
     System: `diffusivity` (D, 0.2), `reaction` (r, 1), `length` (L, 10). Task `reach`: `target_name`
-    ("half", "zero"), `width` (0.1), `radius` (0.05). Task `regulate`: `level` (0). Forces:
-    `actuators` (how many, or places in units of L), `actuator_shape` ("gaussian", "top_hat",
-    "mode"), `actuator_width` (standard deviation, or width of the hat, in units of L), `authority`
-    (0.5, twice the fastest growth). Sensors: `sensors` (how many, or places in units of L),
-    `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
-    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid.
+    ("half", "zero"), `width` (0.1), `radius` (0.05), `reward_shape` ("gaussian" as above, or
+    "quadratic" for max(0, 1 - d^2 / `width`^2)). Task `regulate`: `level` (0), `control_weight` (1,
+    of the squared forces). Forces: `actuators` (how many, or places in units of L),
+    `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width
+    of the hat, in units of L), `authority` (0.5, twice the fastest growth). Sensors: `sensors` (how
+    many, or places in units of L), `sensor_shape` ("point", or "mode": coefficients of so many of
+    the longest waves), `sensor_width` (of the mean around each, in units of L; 0 for the point).
+    `points` of the grid.
 
     ## References
     R. A. Fisher, Ann. Eugenics 7 (1937) 355. A. Kolmogorov, I. Petrovsky, N. Piskunov, Bull. Univ.

@@ -151,12 +151,13 @@ class GinzburgLandau:
 
     ## Arguments
     System: `length` (L, 50). Task `reach`: `target_name` ("zero", "plus" for u = 1), `width` (0.2),
-    `radius` (0.05). Task `regulate`: `level` (0). Forces: `actuators` (how many, or places in units
-    of L), `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation,
-    or width of the hat, in units of L), `authority` (0.3; the reaction pulls with at most 0.39).
-    Sensors: `sensors` (how many, or places in units of L), `sensor_shape` ("point", or "mode":
-    coefficients of so many of the longest waves), `sensor_width` (of the mean around each, in units
-    of L; 0 for the point). `points` of the grid.
+    `radius` (0.05), `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 /
+    `width`^2)). Task `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces:
+    `actuators` (how many, or places in units of L), `actuator_shape` ("gaussian", "top_hat",
+    "mode"), `actuator_width` (standard deviation, or width of the hat, in units of L), `authority`
+    (0.3; the reaction pulls with at most 0.39). Sensors: `sensors` (how many, or places in units of
+    L), `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
+    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid.
 
     ## References
     I. S. Aranson, L. Kramer, Rev. Mod. Phys. 74 (2002) 99, section II. X. Zhang et al., Controlgym,
@@ -211,12 +212,12 @@ class ComplexGinzburgLandau:
     ## Arguments
     System: `dispersion` (b, 2), `detuning` (c, -2), `length` (L, 32). Tasks `synchronize` and
     `still`: `scale` (0.3 and 0.6; in the free flow the quantities are 0.28 and 0.54),
-    `control_weight` (0). Task `regulate`: `level` (0). Forces: `actuators` (how many on each field,
-    or places in units of L), `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width`
-    (standard deviation, or width of the hat, in units of L), `authority` (0.5). Sensors: `sensors`
-    (how many, or places in units of L), `sensor_shape` ("point", or "mode": coefficients of so many
-    of the longest waves), `sensor_width` (of the mean around each, in units of L; 0 for the point).
-    `points` of the grid.
+    `control_weight` (0). Task `regulate`: `level` (0), `control_weight` (1, of the squared forces).
+    Forces: `actuators` (how many on each field, or places in units of L), `actuator_shape`
+    ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width of the hat, in
+    units of L), `authority` (0.5). Sensors: `sensors` (how many, or places in units of L),
+    `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
+    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid.
 
     ## References
     I. S. Aranson, L. Kramer, Rev. Mod. Phys. 74 (2002) 99. D. Battogtokh, A. Mikhailov, Physica D

@@ -125,11 +125,12 @@ class GrayScott:
     ## Arguments
     System: `feed` (F, 0.055), `kill` (k, 0.062), `diffusivity_u` (2e-5), `diffusivity_v` (1e-5),
     `length` (L, 0.25). Task `reach`: `target_name` ("mixed", an equilibrium while 4 (F + k)^2 <= F,
-    else u = 1/2 and v = F / (2 (F + k)); or "fed" for (1, 0)), `width` (0.05), `radius` (0.02).
-    Forces: `actuators` (how many along each axis, or places in units of L), `actuator_shape`
-    ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width of the hat, in
-    units of L), `authority` (0.005). Sensors: `sensors` (how many along each axis, or places in
-    units of L), `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
+    else u = 1/2 and v = F / (2 (F + k)); or "fed" for (1, 0)), `width` (0.05), `radius` (0.02),
+    `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 / `width`^2)). Forces:
+    `actuators` (how many along each axis, or places in units of L), `actuator_shape` ("gaussian",
+    "top_hat", "mode"), `actuator_width` (standard deviation, or width of the hat, in units of L),
+    `authority` (0.005). Sensors: `sensors` (how many along each axis, or places in units of L),
+    `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
     `sensor_width` (side of the window around each, in units of L; 0 for the point). `points` of the
     grid along each axis.
 

@@ -193,13 +193,14 @@ class KolmogorovFlow:
     ## Arguments
     System: `reynolds` (Re, 40), `waves` (n, 4, a whole number), `length` (L, 2 pi; the driving
     force is sin(2 pi n y / L)). Task `relaminarize`: `target_name` ("laminar" or "zero"), `width`
-    (2.5), `radius` (1). Task `reduce_dissipation`: `scale` (0.117, D of the free flow),
-    `control_weight` (0.5). Forces: `actuators` (how many along each axis, or places in units of L;
-    for shear how many, or wave numbers k), `actuator_shape` ("swirl", or "shear": sin(2 pi k y / L)
-    along x), `actuator_width` (of a swirl, in units of L: 0.08), `authority` (0.3, in units of the
-    driving force; L / (2 pi) times that in other boxes). Sensors: `sensors` (how many along each
-    axis, or places in units of L), `sensor_shape` ("point", or "mode": coefficients of so many of
-    the longest waves), `sensor_width` (of the mean around each, in units of L; 0 for the point).
+    (2.5), `radius` (1), `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 /
+    `width`^2)). Task `reduce_dissipation`: `scale` (0.117, D of the free flow), `control_weight`
+    (0.5). Forces: `actuators` (how many along each axis, or places in units of L; for shear how
+    many, or wave numbers k), `actuator_shape` ("swirl", or "shear": sin(2 pi k y / L) along x),
+    `actuator_width` (of a swirl, in units of L: 0.08), `authority` (0.3, in units of the driving
+    force; L / (2 pi) times that in other boxes). Sensors: `sensors` (how many along each axis, or
+    places in units of L), `sensor_shape` ("point", or "mode": coefficients of so many of the
+    longest waves), `sensor_width` (of the mean around each, in units of L; 0 for the point).
     `points` of the grid along each axis.
 
     ## References

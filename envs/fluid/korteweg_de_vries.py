@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from separatrix.envs.fluid.actuators import Actuators
-from separatrix.envs.fluid.objectives import Follow, Regulate
+from separatrix.envs.fluid.objectives import Follow, Regulate, target_place
 from separatrix.envs.fluid.registration import register_field
 from separatrix.envs.fluid.sensors import Sensors
 from separatrix.envs.steppers.spectral import SpectralDefinition
@@ -40,32 +40,33 @@ korteweg_de_vries = SpectralDefinition(
 )
 
 
-def solitons(speed: Tensor, system: SpectralSystem) -> Tensor:
-    """Returns solitons in the middle of the box, (batch, 1, point), with those of the next boxes.
+def solitons(speed: Tensor, place: Tensor, system: SpectralSystem) -> Tensor:
+    """Returns solitons, (batch, 1, point), with those of the next boxes.
 
     Args:
         speed: Of each, (batch, 1), which also sets height and width.
+        place: Of each, (batch, 1), in boxes.
         system: Gives grid and box.
     """
     import torch
 
     points = torch.arange(system.grid.points, dtype=torch.float64) / system.grid.points
-    x = system.length[:, None].to(speed) * (points.to(speed) - 0.5)
+    x = system.length[:, None].to(speed) * (points.to(speed) - place)
     shift = system.length[:, None].to(speed)
     images = [
-        speed / 2 / torch.cosh(speed.sqrt() / 2 * (x - n * shift)).square() for n in range(-2, 3)
+        speed / 2 / torch.cosh(speed.sqrt() / 2 * (x - n * shift)).square() for n in range(-2, 4)
     ]
     return torch.stack(images).sum(0)[:, None]
 
 
 def start(stream: Stream, system: SpectralSystem) -> tuple[Tensor, Stream]:
-    """Draws controlgym's solitons, of speeds from 1.5 to 2.5."""
+    """Draws controlgym's solitons, of speeds from 1.5 to 2.5, where the target begins."""
     import torch
 
     from separatrix.envs.core.stream import INITIAL_STATE
 
     uniform, stream = stream.uniform(1, torch.float64, INITIAL_STATE)
-    return solitons(1.5 + uniform, system), stream
+    return solitons(1.5 + uniform, target_place(stream)[:, None], system), stream
 
 
 def soliton(speed: float) -> Callable[[SpectralSystem], Tensor]:
@@ -74,7 +75,8 @@ def soliton(speed: float) -> Callable[[SpectralSystem], Tensor]:
     def make(system: SpectralSystem) -> Tensor:
         import torch
 
-        return solitons(torch.tensor([[speed]], dtype=torch.float64), system)
+        value, place = torch.tensor([[[speed]], [[0.0]]], dtype=torch.float64)
+        return solitons(value, place, system)
 
     return make
 
@@ -100,9 +102,10 @@ class KortewegDeVries:
     | 0-7 | force at i L / 8 | -1  | 1   | `authority`, height of f  |
 
     ## Observation space
-    | Num | Name          | Min | Max | Unit |
-    |-----|---------------|-----|-----|------|
-    | 0-9 | u at i L / 10 | -20 | 20  | 1    |
+    | Num   | Name                         | Min | Max | Unit |
+    |-------|------------------------------|-----|-----|------|
+    | 0-9   | u at i L / 10                | -20 | 20  | 1    |
+    | 10-19 | target at i L / 10, `follow` | -20 | 20  | 1    |
 
     ## Reward
     `follow`: exp(-d^2 / (2 `width`^2)), with d the root mean square deviation from the target at
@@ -110,7 +113,7 @@ class KortewegDeVries:
     over the points and of the squared forces. A diverged environment gets the lowest.
 
     ## Starting state
-    A soliton in the middle of the box, of a speed uniform in [1.5, 2.5].
+    A soliton of a speed uniform in [1.5, 2.5], at a random place, where the target begins, too.
 
     ## Episode end
     Truncated after 100 steps of 0.05 (5 time units: the target runs around twice). Terminated only
@@ -122,13 +125,13 @@ class KortewegDeVries:
 
     ## Arguments
     System: `length` (L, 10). Task `follow`: `target_name` ("fast" or "slow", the solitons of speeds
-    4 and 2, in the middle at time 0), `speed` (at which the target moves, 4), `width` (0.3),
-    `radius` (0.1). Task `regulate`: `level` (0). Forces: `actuators` (how many, or places in units
-    of L), `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation,
-    or width of the hat, in units of L: 0.1), `authority` (1). Sensors: `sensors` (how many, or
-    places in units of L), `sensor_shape` ("point", or "mode" for the coefficients of the longest
-    waves), `sensor_width` (of the mean around each point, in units of L; 0 for the point). `points`
-    of the grid.
+    4 and 2), `speed` (at which the target moves, 4), `width` (0.3), `radius` (0.1), `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 /
+    `width`^2)). Task `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces:
+    `actuators` (how many, or places in units of L), `actuator_shape` ("gaussian", "top_hat",
+    "mode"), `actuator_width` (standard deviation, or width of the hat, in units of L: 0.1),
+    `authority` (1). Sensors: `sensors` (how many, or places in units of L), `sensor_shape`
+    ("point", or "mode" for the coefficients of the longest waves), `sensor_width` (of the mean
+    around each point, in units of L; 0 for the point). `points` of the grid.
 
     ## References
     N. J. Zabusky, M. D. Kruskal, Phys. Rev. Lett. 15 (1965) 240. R. M. Miura, SIAM Rev. 18 (1976)

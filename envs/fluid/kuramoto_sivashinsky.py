@@ -150,13 +150,15 @@ class KuramotoSivashinsky:
     ## Arguments
     System: `length` (L, 22). Task `reach`: `target_name` ("E1", "E2", "E3" or "zero"; the
     equilibria are found when the environment is made, for lengths near 22 alone), `width` (0.5),
-    `radius` (0.2). Task `reduce_power`: `scale` (1.85, P of the free flow), `control_weight` (0).
-    Task `regulate`: `level` (0). Forces: `actuators` (how many, or places in units of L),
-    `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or
-    width of the hat, in units of L: 0.4 / 22), `authority` (1). Sensors: `sensors` (how many, or
-    places in units of L), `sensor_shape` ("point"; or "mode": coefficients of the longest waves,
-    cosine and sine by turns, which are the proper orthogonal modes of the free flow),
-    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid.
+    `radius` (0.2), `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 /
+    `width`^2)). Task `reduce_power`: `scale` (1.85, P of the free flow), `control_weight` (0). Task
+    `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces: `actuators` (how
+    many, or places in units of L), `actuator_shape` ("gaussian", "top_hat", "mode"),
+    `actuator_width` (standard deviation, or width of the hat, in units of L: 0.4 / 22), `authority`
+    (1). Sensors: `sensors` (how many, or places in units of L), `sensor_shape` ("point"; or "mode":
+    coefficients of the longest waves, cosine and sine by turns, which are the proper orthogonal
+    modes of the free flow), `sensor_width` (of the mean around each, in units of L; 0 for the
+    point). `points` of the grid.
 
     ## References
     M. A. Bucci et al., Proc. R. Soc. A 475 (2019) 20190351, arXiv:1906.07672. K. Zeng and

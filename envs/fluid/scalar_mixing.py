@@ -196,12 +196,12 @@ class ScalarMixing:
     ## Arguments
     System: `viscosity` (0.005), `diffusivity` (0.005), `drag` (0.05), `forcing` (0; strength of the
     steady force), `length` (L, 2 pi). Forces: `actuators` (how many along each axis, or places in
-    units of L; for shear how many, or wave numbers k), `actuator_shape` ("swirl", or "shear":
-    sin(2 pi k y / L) along x), `actuator_width` (of a swirl, in units of L: 0.08), `authority`
-    (0.3; L / (2 pi) times that in other boxes). Sensors: `sensors` (how many along each axis, or
-    places in units of L), `sensor_shape` ("point", or "mode": coefficients of so many of the
-    longest waves), `sensor_width` (of the mean around each, in units of L; 0 for the point).
-    `points` of the grid along each axis.
+    units of L; for shear how many, or wave numbers k), `actuator_shape` ("swirl", or "shear": sin(2
+    pi k y / L) along x), `actuator_width` (of a swirl, in units of L: 0.08), `authority` (0.3; L /
+    (2 pi) times that in other boxes). Sensors: `sensors` (how many along each axis, or places in
+    units of L), `sensor_shape` ("point", or "mode": coefficients of so many of the longest waves),
+    `sensor_width` (of the mean around each, in units of L; 0 for the point). `points` of the grid
+    along each axis.
 
     ## References
     G. Mathew, I. Mezic, L. Petzold, Physica D 211 (2005) 23. J.-L. Thiffeault, Nonlinearity 25

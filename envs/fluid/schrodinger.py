@@ -150,13 +150,14 @@ class Schrodinger:
 
     ## Arguments
     System: `length` (L, 1), `planck` (h, 1), `mass` (m, 1), `potential` (V, 200), `interaction` (g,
-    400). Task `reach`: `target_name` ("soliton" or "zero"), `width` (0.1), `radius` (0.02). Task
-    `regulate`: `level` (0). Forces: `actuators` (how many, or places in units of L),
-    `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width
-    of the hat, in units of L: 0.1), `authority` (30). Sensors: `sensors` (how many, or places in
-    units of L), `sensor_shape` ("point", or "mode" for the coefficients of the longest waves),
-    `sensor_width` (of the mean around each point, in units of L; 0 for the point). `points` of the
-    grid.
+    400). Task `reach`: `target_name` ("soliton" or "zero"), `width` (0.1), `radius` (0.02),
+    `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 / `width`^2)). Task
+    `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces: `actuators` (how
+    many, or places in units of L), `actuator_shape` ("gaussian", "top_hat", "mode"),
+    `actuator_width` (standard deviation, or width of the hat, in units of L: 0.1), `authority`
+    (30). Sensors: `sensors` (how many, or places in units of L), `sensor_shape` ("point", or "mode"
+    for the coefficients of the longest waves), `sensor_width` (of the mean around each point, in
+    units of L; 0 for the point). `points` of the grid.
 
     ## References
     V. E. Zakharov, A. B. Shabat, Sov. Phys. JETP 34 (1972) 62. X. Zhang et al., Controlgym, L4DC

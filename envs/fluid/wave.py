@@ -123,12 +123,14 @@ class Wave:
 
     ## Arguments
     System: `length` (L, 1), `speed` (c, 0.1). Task `reach`: `target_name` ("zero", or "bent", u =
-    sin(2 pi x / L) / 4 held against the tension), `width` (0.1), `radius` (0.02). Task `regulate`:
-    `level` (0). Forces: `actuators` (how many, or places in units of L), `actuator_shape`
-    ("gaussian", "top_hat", "mode"), `actuator_width` (standard deviation, or width of the hat, in
-    units of L: 0.1), `authority` (0.2). Sensors: `sensors` (how many, or places in units of L),
-    `sensor_shape` ("point", or "mode" for the coefficients of the longest waves), `sensor_width`
-    (of the mean around each point, in units of L; 0 for the point). `points` of the grid.
+    sin(2 pi x / L) / 4 held against the tension), `width` (0.1), `radius` (0.02), `reward_shape`
+    ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 / `width`^2)). Task `regulate`: `level`
+    (0), `control_weight` (1, of the squared forces). Forces: `actuators` (how many, or places in
+    units of L), `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard
+    deviation, or width of the hat, in units of L: 0.1), `authority` (0.2). Sensors: `sensors` (how
+    many, or places in units of L), `sensor_shape` ("point", or "mode" for the coefficients of the
+    longest waves), `sensor_width` (of the mean around each point, in units of L; 0 for the point).
+    `points` of the grid.
 
     ## References
     X. Zhang et al., Controlgym, L4DC (2024), arXiv:2311.18736.

@@ -30,9 +30,11 @@ class Layout:
         kept: The highest mode.
         rows: Of a spectrum, and `gap` as many that are not kept lie between rows `kept` and
             `kept + 1` of one that is transformed.
+        plane: Whether space has two dimensions.
         width: Numbers in a row of modes, along which `step` is the distance of real and imaginary
             parts, and of rows of points `stride`.
         together: Environments in a block.
+        shared: Whether all environments have the same multipliers.
         unit: Numbers of a multiplier in a row.
         size: Of the array, so far.
 
@@ -48,9 +50,7 @@ class Layout:
         self.lanes, self.points = LANES[dtype], grid.points
         self.plane = grid.dimensions == 2
         self.kept = int(program.kept.reshape(-1, grid.modes[-1])[0].sum()) - 1
-        multipliers = [stage.state for stage in program.stages]
-        multipliers += [m for m in program.inputs.values() if isinstance(m, Tensor)]
-        self.shared = all(len(m) == 1 for m in [*multipliers, program.forcing])
+        self.shared = len(program.forcing) == 1
         if self.plane:
             self.rows = 2 * self.kept + 1
             self.gap = self.points - self.rows

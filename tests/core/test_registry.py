@@ -36,6 +36,7 @@ OTHER_VALUES: dict[Any, Any] = {
     "actuator_shape": "top_hat",
     "sensor_shape": "mode",
     "sensor_width": 0.1,
+    "reward_shape": "quadratic",
     ("separatrix/KuramotoSivashinsky-v0", "task"): "regulate",
     ("separatrix/KuramotoSivashinsky-v0", "integrator"): "imexrk3",
     ("separatrix/KuramotoSivashinsky-v0", "length"): 23.0,  # equilibria end above 25
