@@ -20,6 +20,10 @@ import tyro
 from sindy_rl import Arm, finish, quartiles, table, train
 
 
+WHOLE = ("--agent.window", "200", "--total-steps", "1500000", "--evaluation.every", "100000")
+"""Through 200 control steps at once an update takes twelve times as many steps."""
+
+
 def seconds_to(folder: Path, step: int | None) -> float:
     """Returns the seconds from the start of a run to an evaluation; infinity if there is none."""
     if step is None:
@@ -63,6 +67,7 @@ def kuramoto_sivashinsky(
     """
     arms = [
         Arm("gradients through the equation", "analytic_policy_kuramoto_sivashinsky", (), seeds),
+        Arm("the same, windows of 200", "analytic_policy_kuramoto_sivashinsky", WHOLE, seeds),
         Arm("PPO", "ppo_kuramoto_sivashinsky", (), seeds),
         Arm("SINDy-RL", "sindy_rl_kuramoto_sivashinsky", (), seeds),
         Arm("SAC", "sac_kuramoto_sivashinsky", (), seeds),

@@ -125,13 +125,14 @@ class KortewegDeVries:
 
     ## Arguments
     System: `length` (L, 10). Task `follow`: `target_name` ("fast" or "slow", the solitons of speeds
-    4 and 2), `speed` (at which the target moves, 4), `width` (0.3), `radius` (0.1), `reward_shape` ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 /
-    `width`^2)). Task `regulate`: `level` (0), `control_weight` (1, of the squared forces). Forces:
-    `actuators` (how many, or places in units of L), `actuator_shape` ("gaussian", "top_hat",
-    "mode"), `actuator_width` (standard deviation, or width of the hat, in units of L: 0.1),
-    `authority` (1). Sensors: `sensors` (how many, or places in units of L), `sensor_shape`
-    ("point", or "mode" for the coefficients of the longest waves), `sensor_width` (of the mean
-    around each point, in units of L; 0 for the point). `points` of the grid.
+    4 and 2), `speed` (at which the target moves, 4), `width` (0.3), `radius` (0.1), `reward_shape`
+    ("gaussian" as above, or "quadratic" for max(0, 1 - d^2 / `width`^2)). Task `regulate`: `level`
+    (0), `control_weight` (1, of the squared forces). Forces: `actuators` (how many, or places in
+    units of L), `actuator_shape` ("gaussian", "top_hat", "mode"), `actuator_width` (standard
+    deviation, or width of the hat, in units of L: 0.1), `authority` (1). Sensors: `sensors` (how
+    many, or places in units of L), `sensor_shape` ("point", or "mode" for the coefficients of the
+    longest waves), `sensor_width` (of the mean around each point, in units of L; 0 for the point).
+    `points` of the grid.
 
     ## References
     N. J. Zabusky, M. D. Kruskal, Phys. Rev. Lett. 15 (1965) 240. R. M. Miura, SIAM Rev. 18 (1976)

@@ -94,7 +94,10 @@ class SpectralSystem(System):
         self.definition, self.start = definition, start
         self.num_envs, self.control_interval = num_envs, float(control_interval)
         self.device, self.dtype = device, dtype
-        self.integrator, self.backend = integrator, _choose_backend(backend, device)
+        self.integrator, self.backend = (
+            integrator,
+            _choose_backend(backend, device, definition.dimensions),
+        )
         self.parameters = {
             name: parameter_tensor(name, parameters.get(name, default), num_envs)
             for name, default in definition.parameters.items()
@@ -244,12 +247,12 @@ class SpectralSystem(System):
         return other
 
 
-def _choose_backend(backend: str, device: torch.device) -> str:
+def _choose_backend(backend: str, device: torch.device, dimensions: int) -> str:
     """Decides what `auto` means on a device: the fused kernel, where there is one."""
     if not isinstance(backend, str) or backend not in BACKENDS:
         raise ValueError(f"unknown backend {reprlib.repr(backend)}; allowed: {', '.join(BACKENDS)}")
     if backend == "auto":
-        return "numba" if device.type == "cpu" else "torch"
+        return "numba" if device.type == "cpu" and dimensions <= 2 else "torch"
     if backend == "numba" and device.type != "cpu":
         raise ValueError(f"backend 'numba' runs on device 'cpu', got {str(device)!r}")
     return backend
