@@ -18,6 +18,7 @@ from pathlib import Path
 import controllers_table
 import environment_pages
 import environment_pictures
+import field_tables
 import hyper_parameters
 import result_tables
 import validation_page
@@ -57,6 +58,7 @@ def pages() -> dict[Path, str]:
         ),
         **hyper_parameters.tables(),
         **result_tables.tables(),
+        **field_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"
@@ -102,6 +104,8 @@ def main() -> int:
     for path, text in found.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    for name in field_tables.LEARNING:
+        (DOCS / "pictures" / f"{name}_learning.png").write_bytes(field_tables.curves(name))
     for entry in REGISTRY.values():
         picture = environment_pictures.draw(entry)
         (DOCS / "environments" / f"{page_name(entry)}.png").write_bytes(picture)

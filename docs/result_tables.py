@@ -20,14 +20,6 @@ def tables() -> dict[str, str]:
         "sindy_rl systems": sindy_rl_systems(read("sindy_rl_systems")),
         "sindy_rl distillation": distillation(read("sindy_rl_distillation")),
         "surrogate speed": surrogate_speed(read("surrogate_speed")),
-        "field control": field_control(read("field_control")),
-        "kuramoto-sivashinsky learning": learning(read("kuramoto_sivashinsky_learning")),
-        "burgers learning": learning(read("burgers_learning")),
-        "field speed": field_speed(read("spectral")),
-        "field floor": field_floor(read("spectral")),
-        "flow speed": flow_speed(read("spectral")),
-        "field errors": field_errors(read("spectral")),
-        "divergence": divergence(read("divergence")),
     }
 
 
@@ -218,66 +210,3 @@ def planner_throughput(content: dict[str, Any]) -> str:
         "environments: | planner | actions a second: | our speed over its: | mean reward of a step:"
     )
     return lines(heading, rows, found)
-
-
-def learning(content: dict[str, Any]) -> str:
-    """Real steps and seconds to a return, and final returns, over seeds."""
-
-    def told(values: list[float | None]) -> str:
-        middle, low, high = ("never" if v is None else f"{v:,.0f}" for v in values)
-        return f"{middle} [{low}, {high}]"
-
-    rows = []
-    for row in content["results"]:
-        final, bottom, top = row["return"]
-        rows.append(
-            [
-                row["name"],
-                str(row["seeds"]),
-                str(row["failed"]),
-                told(row["steps"]),
-                told(row["seconds"]),
-                f"{final:.0f} [{bottom:.0f}, {top:.0f}]",
-                f"{row['total_steps']:,}",
-            ]
-        )
-    threshold = content["results"][0]["threshold"]
-    heading = (
-        f"way | seeds: | failed: | real steps to {threshold:g}, median [quartiles]: | seconds: "
-        "| final return: | real steps of a run:"
-    )
-    return lines(heading, rows, content)
-
-
-def field_control(content: dict[str, Any]) -> str:
-    """Share of starts that reach an equilibrium and stay."""
-    rows = []
-    for row in content["results"]:
-        case = row["case"]
-        low, high = row["interval"]
-        held, time = row["energy_when_held"], row["median_time"]
-        rows.append(
-            [
-                f"{case['target_name']}, {case.get('actuators', 4)} actuators",
-                row["controller"],
-                f"{row['success']:.2f} [{low:.2f}, {high:.2f}]",
-                f"{row['energy']:.3f}",
-                "" if held is None else f"{held:.1e}",
-                "" if time is None else f"{time:.1f}",
-                f"{row['milliseconds_a_decision']:.3g}",
-            ]
-        )
-    heading = (
-        "target | controller | success: | energy: | energy when held: | median time to it: "
-        "| ms a decision, all starts in one batch:"
-    )
-    return lines(heading, rows, content)
-
-
-def divergence(content: dict[str, Any]) -> str:
-    """Ids of which some random episodes diverge."""
-    found = [row for row in content["results"] if row["diverged"] > 0]
-    rows = [[row["environment"], f"{100 * row['diverged']:.1f} %"] for row in found]
-    others = len(content["results"]) - len(found)
-    rows.append([f"the other {others} ids", "0 %"])
-    return lines("id | random episodes that diverge:", rows, content)

@@ -94,10 +94,8 @@ class SpectralSystem(System):
         self.definition, self.start = definition, start
         self.num_envs, self.control_interval = num_envs, float(control_interval)
         self.device, self.dtype = device, dtype
-        self.integrator, self.backend = (
-            integrator,
-            _choose_backend(backend, device, definition.dimensions),
-        )
+        self.integrator = integrator
+        self.backend = _choose_backend(backend, device, definition.dimensions)
         self.parameters = {
             name: parameter_tensor(name, parameters.get(name, default), num_envs)
             for name, default in definition.parameters.items()
@@ -108,7 +106,8 @@ class SpectralSystem(System):
         self.grid = check_grid(points, definition)
         self.actuators = actuators
         self.program = self._compiled(self.control_interval, substeps)
-        self._others: dict[Any, Any] = {}
+        self._free: dict[tuple[float, int], SpectralProgram] = {}
+        self._others: dict[Any, Any] = {}  # steppers of these programs, and of tangents
         self.bound = torch.tensor(definition.bound, device=device, dtype=dtype).view(
             -1, *[1] * definition.dimensions
         )
@@ -182,8 +181,10 @@ class SpectralSystem(System):
             substeps: Time steps.
         """
         key = (duration, substeps)
+        if key not in self._free:
+            self._free[key] = self._compiled(duration, substeps)
         if key not in self._others:
-            self._others[key] = self._made_stepper(self._compiled(duration, substeps))
+            self._others[key] = self._made_stepper(self._free[key])
         control = torch.zeros((len(field), len(self.actuators)), dtype=self.dtype)
         return self._others[key](field.to(self.device, self.dtype), control.to(self.device))
 
@@ -229,6 +230,7 @@ class SpectralSystem(System):
             for name, value in self.parameters.items()
         }
         selected.program = select_rows(self.program, rows.cpu())
+        selected._free = {key: select_rows(p, rows.cpu()) for key, p in self._free.items()}
         return selected
 
     def in_double(self) -> Self:
