@@ -88,7 +88,10 @@ FAST_FLUIDS = ("KuramotoSivashinsky-v0", "Schrodinger-v0", "KolmogorovFlow-v0")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests that run over all ids as slow for most fields, which share all but a page."""
+    """Marks tests that run over all ids as slow for most fields, which share all but a page.
+
+    Tests of the fields themselves say on their own what is slow.
+    """
     from separatrix.envs.core.registration import REGISTRY
 
     slow = {
@@ -98,6 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in (entry.id, entry.id.partition("/")[2])
     }
     for item in items:
+        if item.path.parent.name in ("physics", "fluid"):
+            continue
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         if any(isinstance(value, str) and value in slow for value in parameters.values()):
             item.add_marker(pytest.mark.slow)
