@@ -113,7 +113,11 @@ def measured(environment: Environment, controller: Controller, seeds: Tensor) ->
     }
 
 
-def policies(runs: list[str], case: dict[str, Any], environment: Environment) -> dict[str, Any]:
+Player = tuple[Environment, Controller]
+"""A controller and the environment that it acts in, which may have other sensors."""
+
+
+def policies(runs: list[str], options: dict[str, Any]) -> dict[str, Player]:
     """Returns the learned policies that were trained on the environment of a case."""
     found = {}
     for text in runs:
@@ -123,11 +127,12 @@ def policies(runs: list[str], case: dict[str, Any], environment: Environment) ->
         if checkpoint is None:
             raise SystemExit(f"{folder} has no checkpoint yet")
         same = all(
-            trained.options.get(option, default) == case.get(option, default)
+            trained.options.get(option, default) == options.get(option, default)
             for option, default in DEFAULTS.items()
         )
         if same and trained.id.removeprefix("separatrix/") == NAME:
-            found[name] = load_policy(run.config, checkpoint, environment)
+            environment = make_environment(NAME, **{**options, **trained.options})
+            found[name] = environment, load_policy(run.config, checkpoint, environment)
     return found
 
 
@@ -140,12 +145,12 @@ def compared(case: dict[str, Any], arguments: argparse.Namespace) -> list[dict[s
     rows = []
     print(f"\n{json.dumps(options)}, {arguments.starts} starts")
     print("controller     success          energy   held     time   distance   ms a decision")
-    controllers = {
-        name: make_controller(name, environment, **SETTINGS[name])
+    players: dict[str, Player] = {
+        name: (environment, make_controller(name, environment, **SETTINGS[name]))
         for name in (*SHORT, *arguments.planners)
     }
-    for name, controller in (controllers | policies(arguments.run, case, environment)).items():
-        row = measured(environment, controller, seeds)
+    for name, player in (players | policies(arguments.run, options)).items():
+        row = measured(*player, seeds)
         settings = SETTINGS.get(name, {})
         rows.append({"case": options, "controller": name, "settings": settings, **row})
         low, high = row["interval"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from torch import Tensor
 
 from separatrix.controllers.controller import Controller
 from separatrix.envs.analysis.coordinates import flatten
+from separatrix.envs.analysis.leading_modes import leading_modes
 from separatrix.envs.analysis.linearization import StateSpace, linearize
 from separatrix.envs.analysis.reduction import Reduction, reduce
 from separatrix.envs.core.environment import ComposedEnvironment, Environment
 from separatrix.envs.fluid.field_task import FieldTask
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.spectral_system import SpectralSystem
+
+LARGE = 1024
+"""Values of a field beyond which the matrix of its step is not made."""
 
 
 class LQR(Controller):
@@ -35,6 +40,8 @@ class LQR(Controller):
     Of a PDE, |C x|^2 is the mean square over the box of the deviation from the target, each field
     in units of its `scale`, and the equation is solved in the coordinates of
     `separatrix.envs.analysis.reduction`: conserved quantities that no action moves are left alone.
+    Of a field of more than a thousand values only the slowest modes are controlled, some ninety,
+    which `separatrix.envs.analysis.leading_modes` finds without the matrix of the step.
 
     Args:
         environment: An environment over an ODE system or a map, whose task has an equilibrium, or
@@ -53,7 +60,6 @@ class LQR(Controller):
     """
 
     gain: Float[Tensor, "rows action state"]
-    cost: Float[Tensor, "rows state state"]
 
     def __init__(
         self,
@@ -70,21 +76,20 @@ class LQR(Controller):
         for name, value in (("control_weight", control_weight), ("capture", capture)):
             if not value > 0:
                 raise ValueError(f"{name}: got {value!r}; allowed: a number > 0")
-        linear = linearize(environment)
-        weights = state_weights(environment, linear)
-        designs = []
-        for a, b, q in zip(linear.a.numpy(), linear.b.numpy(), weights, strict=True):
-            left, right = reduction(environment, a, b)
-            gain, cost = design(left.T @ a @ right, left.T @ b, right.T @ q @ right, control_weight)
-            designs.append((gain @ left.T, left @ cost @ left.T))
-        self.gain = torch.from_numpy(np.stack([gain for gain, _ in designs]))
-        self.cost = torch.from_numpy(np.stack([cost for _, cost in designs]))
+        self._designs, origin = _designs(environment, control_weight)
+        self.gain = torch.from_numpy(np.stack([gain for gain, _, _ in self._designs]))
         self._capture = capture
         self._difference: Callable[[Tensor, Tensor], Tensor] = torch.sub
         if isinstance(environment, OdeEnvironment):  # angles count modulo a turn
             self._difference = environment.system.difference
         self._gain = self.gain.to(environment.device, environment.dtype)
-        self._origin = linear.state.to(environment.device, environment.dtype)
+        self._origin = origin.to(environment.device, environment.dtype)
+
+    @cached_property
+    def cost(self) -> Float[Tensor, "rows state state"]:
+        """P of the optimal cost x' P x."""
+        costs = [left @ cost @ left.T for _, cost, left in self._designs]
+        return torch.from_numpy(np.stack(costs))
 
     def act(
         self, observation: Float[Tensor, "batch observation"], state: Any
@@ -94,6 +99,30 @@ class LQR(Controller):
         action = -(self._gain @ deviation[..., None])[..., 0]
         inside = (action.abs() <= self._capture).all(-1, keepdim=True)
         return torch.where(inside, action.clamp(-1.0, 1.0), 0.0)
+
+
+Design = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Gain of the state, cost matrix of reduced coordinates, and what gives these of the state."""
+
+
+def _designs(environment: Environment, control_weight: float) -> tuple[list[Design], Tensor]:
+    """Returns a design for all environments or one for each, and coordinates of the target."""
+    system = environment.system
+    if isinstance(environment, ComposedEnvironment) and isinstance(system, SpectralSystem):
+        if len(system.definition.fields) * system.grid.points**system.grid.dimensions > LARGE:
+            modes = leading_modes(environment)
+            left, right = modes.reduction
+            weight = right.T @ (field_weights(environment)[:, None] * right)
+            gain, cost = design(modes.a, modes.b, weight, control_weight)
+            return [(gain @ left.T, cost, left)], modes.target.flatten(1)
+    linear = linearize(environment)
+    designs = list[Design]()
+    weights = state_weights(environment, linear)
+    for a, b, q in zip(linear.a.numpy(), linear.b.numpy(), weights, strict=True):
+        left, right = reduction(environment, a, b)
+        gain, cost = design(left.T @ a @ right, left.T @ b, right.T @ q @ right, control_weight)
+        designs.append((gain @ left.T, cost, left))
+    return designs, linear.state
 
 
 def reduction(environment: Environment, a: np.ndarray, b: np.ndarray) -> Reduction:
@@ -118,9 +147,15 @@ def state_weights(environment: Environment, linear: StateSpace) -> list[np.ndarr
         isinstance(environment, ComposedEnvironment) and isinstance(environment.task, FieldTask)
     ):
         return [c.T @ c for c in linear.c.numpy()]
-    points = linear.a.shape[1] // len(environment.task.scale)
-    sizes = np.repeat(environment.task.scale, points)
-    return [np.diag(1 / (points * sizes**2))] * len(linear.a)
+    return [np.diag(field_weights(environment))] * len(linear.a)
+
+
+def field_weights(environment: ComposedEnvironment) -> np.ndarray:
+    """Returns the diagonal of Q of a PDE: the mean square, each field in units of its scale."""
+    system = environment.system
+    assert isinstance(environment.task, FieldTask) and isinstance(system, SpectralSystem)
+    points = system.grid.points**system.grid.dimensions
+    return 1 / (points * np.repeat(environment.task.scale, points) ** 2)
 
 
 def design(

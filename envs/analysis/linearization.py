@@ -111,7 +111,7 @@ def linearize(
     while isinstance(stepped, SelectedObservation):
         stepped = stepped.inner
     ode = stepped if isinstance(stepped, OdeEnvironment) else None
-    stepped = _in_double(stepped)
+    stepped = in_double(stepped)
     if time not in ("discrete", "continuous"):
         raise ValueError(f"time: got {time!r}; allowed: 'discrete', 'continuous'")
     if time == "continuous" and (ode is None or ode.system.definition.discrete):
@@ -218,7 +218,7 @@ def target_state(
     return replace(state, field=state.field + wanted.to(state.field))
 
 
-def _in_double(environment: Environment) -> Environment:
+def in_double(environment: Environment) -> Environment:
     """Returns a PDE's environment with its physics in float64 on the CPU; others as they are."""
     system = environment.system
     if not (isinstance(environment, ComposedEnvironment) and isinstance(system, SpectralSystem)):
