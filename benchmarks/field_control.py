@@ -10,7 +10,7 @@ target. Reported are:
     decision     wall time of a decision for all starts in one batch, and for one of them
 
 Rows are no control, proportional feedback, LQR, planning through the true solver by gradients and
-(`--planners icem mppi`) by sampling, and learned policies (`--run NAME=FOLDER`), which act on the
+(`--planners icem mppi`) by sampling, both in the first case alone, and learned policies (`--run NAME=FOLDER`), which act on the
 environment that they were trained on: rows of another target or other actuators leave them out.
 
     python benchmarks/field_control.py --output docs/results/field_control.json
@@ -147,7 +147,7 @@ def compared(case: dict[str, Any], arguments: argparse.Namespace) -> list[dict[s
     print("controller     success          energy   held     time   distance   ms a decision")
     players: dict[str, Player] = {
         name: (environment, make_controller(name, environment, **SETTINGS[name]))
-        for name in (*SHORT, *arguments.planners)
+        for name in (*SHORT, *(arguments.planners if case == CASES[0] else ()))
     }
     for name, player in (players | policies(arguments.run, options)).items():
         row = measured(*player, seeds)

@@ -19,7 +19,6 @@ import numpy as np
 import tyro
 from sindy_rl import Arm, finish, quartiles, table, train
 
-
 WHOLE = ("--agent.window", "200", "--total-steps", "1500000", "--evaluation.every", "100000")
 """Through 200 control steps at once an update takes twelve times as many steps."""
 
