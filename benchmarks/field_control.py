@@ -10,8 +10,9 @@ target. Reported are:
     decision     wall time of a decision for all starts in one batch, and for one of them
 
 Rows are no control, proportional feedback, LQR, planning through the true solver by gradients and
-(`--planners icem mppi`) by sampling, both in the first case alone, and learned policies (`--run NAME=FOLDER`), which act on the
-environment that they were trained on: rows of another target or other actuators leave them out.
+(`--planners icem mppi`) by sampling, both in the first case alone, and learned policies (`--run
+NAME=FOLDER`), which act on the environment that they were trained on: rows of another target or
+other actuators leave them out.
 
     python benchmarks/field_control.py --output docs/results/field_control.json
 """

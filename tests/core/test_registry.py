@@ -106,9 +106,11 @@ NO_CHOICE = {(f"separatrix/{name}", "near") for name in SINGLE_POINT} | {
     if (environment_id, "task") not in OTHER_VALUES
 }
 # The option of a task other than the default one.
-TASK_OF = {
+TASK_OF: dict[Any, str | None] = {
     "target_energy": "energy",
     "level": "regulate",
+    "control_weight": "regulate",
+    ("separatrix/ComplexGinzburgLandau-v0", "control_weight"): None,
     ("separatrix/KuramotoSivashinsky-v0", "scale"): "reduce_power",
     ("separatrix/KuramotoSivashinsky-v0", "control_weight"): "reduce_power",
     ("separatrix/KolmogorovFlow-v0", "scale"): "reduce_dissipation",
