@@ -129,8 +129,10 @@ def _names(environment: Environment) -> Sequence[str]:
 def _feedback(environment: Environment) -> tuple[Controller, str, np.ndarray | None]:
     """Returns a controller, its name, and the equilibrium it holds."""
     try:
-        target = linearize(environment).state[0].numpy()
-        return LQR(environment), "LQR", target
+        controller = LQR(environment)
+        fields = isinstance(environment.system, SpectralSystem)  # of them no target is drawn
+        target = None if fields else linearize(environment).state[0].numpy()
+        return controller, "LQR", target
     except (NotImplementedError, TypeError, ValueError):
         return RandomController(environment, seed=0), "random actions", None
 
