@@ -52,9 +52,10 @@ number, or one for each environment of a batch.
 {gates}
 """
 CAPTION = """\
-Left: an episode without control. Middle: the same start under LQR, or under random actions where
-the task has no equilibrium to linearize at, which is dashed, or a star. If LQR does not reach it
-from the environment's own start, both start near it. Right: `env.render()` when the left one ends.
+Left: an episode without control; of a field on a plane, how it ends. Middle: the same start under
+LQR, or under random actions where the task has no equilibrium to linearize at, which is dashed, or
+a star. If LQR does not reach it from the environment's own start, both start near it, but for
+fields. Right: `env.render()` when the left one ends.
 """
 EQUATIONS = """\
 ## Equations
