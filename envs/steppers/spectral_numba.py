@@ -147,9 +147,9 @@ class _Compiled:
         batch = len(inputs[0])
         arguments: tuple[Any, ...] = (*inputs, *self._tables, *tables, *self._plans, *outputs)
         last = -(-batch // self.layout.together)
-        chunks = min(last, numba.get_num_threads())
-        if batch * self._operations >= THREADED_FROM and chunks > 1:
-            self._module.threaded(chunks, last, *arguments)
+        # Asking for the number of threads starts them, which a forked process does not survive.
+        if last > 1 and batch * self._operations >= THREADED_FROM:
+            self._module.threaded(min(last, numba.get_num_threads()), last, *arguments)
         else:
             self._module.blocks(0, last, *arguments)
 
