@@ -17,7 +17,11 @@ import separatrix  # noqa: F401  (registers the environments)
 from separatrix.envs.core.registration import REGISTRY, make_environment
 from separatrix.envs.steppers import numba_backend
 
-ODE_IDS = [name for name, entry in REGISTRY.items() if "task" in entry.options]
+ODE_IDS = [
+    name
+    for name, entry in REGISTRY.items()
+    if "task" in entry.options and "points" not in entry.options
+]
 QUICK_IDS = ("separatrix/Lorenz-v0", "separatrix/CartPoleSwingUp-v0")  # without and with sin, cos
 names = pytest.mark.parametrize(
     "name",

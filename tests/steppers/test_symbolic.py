@@ -23,7 +23,11 @@ from separatrix.envs.steppers.printing import Block, Printer
 from separatrix.envs.steppers.symbolic import jacobian, symbols, trace
 from separatrix.envs.steppers.torch_backend import torch_function
 
-ALL_IDS = [name for name, entry in REGISTRY.items() if "task" in entry.options]
+ALL_IDS = [
+    name
+    for name, entry in REGISTRY.items()
+    if "task" in entry.options and "points" not in entry.options
+]
 X, Y = symbols("x", ["a", "b"])
 NAMES = {X: "x", Y: "y"}
 

@@ -12,7 +12,11 @@ import separatrix  # noqa: F401  (registers the environments)
 from separatrix.envs.core.registration import REGISTRY, make_environment
 from separatrix.envs.steppers.numba_backend import TangentStepper
 
-SYSTEMS = [name for name, entry in REGISTRY.items() if "task" in entry.options]
+SYSTEMS = [
+    name
+    for name, entry in REGISTRY.items()
+    if "task" in entry.options and "points" not in entry.options
+]
 SMALL = [name for name in SYSTEMS if name != "separatrix/Lorenz96-v0"]
 STEPS, BATCH = 5, 7
 

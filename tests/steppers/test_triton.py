@@ -21,7 +21,11 @@ from separatrix.envs.steppers.kernel_cache import load_kernel
 from separatrix.envs.steppers.ode_system import choose_backend
 
 triton = pytest.importorskip("triton")
-IDS = [name for name, entry in REGISTRY.items() if "task" in entry.options]
+IDS = [
+    name
+    for name, entry in REGISTRY.items()
+    if "task" in entry.options and "points" not in entry.options
+]
 QUICK = ("separatrix/Lorenz-v0", "separatrix/CartPoleSwingUp-v0")
 FOLDER = Path(__file__).parent
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
