@@ -45,7 +45,7 @@ def tasks_of(environment_id: str) -> list[str]:
 TASKS = [
     (entry.id, task)
     for entry in REGISTRY.values()
-    if "integrator" in entry.options or "Henon-" in entry.id
+    if "triton" in entry.backends
     for task in tasks_of(entry.id)
 ]
 
