@@ -27,7 +27,8 @@ from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
 FINE = 4  # samples of a curve in a control interval
 SPACE, LINES = 3, 8  # most states drawn as one curve in space, and as curves over time
 NEAR = 0.02  # deviation of every observation where a start near the equilibrium is drawn
-COLOURS = 160  # of the palette of the PNG
+COLOURS = (160, 64, 32)  # of the palette of the PNG, fewer where the file is large otherwise
+LARGE = 60_000  # bytes
 FREE, CONTROLLED, TARGET = "#8fa3b5", "#d1603d", "#2a9d4e"
 
 
@@ -212,11 +213,13 @@ def _field(axes: Axes, states: np.ndarray, both: np.ndarray, spacing: float) -> 
 
 
 def _png(figure: Figure) -> bytes:
-    """Draws a figure with few colours, so that the file is small."""
+    """Draws a figure with so few colours that the file is small."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    buffer = io.BytesIO()
-    few = image.quantize(COLOURS, dither=Image.Dither.NONE)
-    few.save(buffer, "PNG", optimize=True)
+    for number in COLOURS:
+        buffer = io.BytesIO()
+        image.quantize(number, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= LARGE:
+            break
     return buffer.getvalue()

@@ -131,11 +131,12 @@ class Samples:
 
     def _ask(self, queries: Tensor) -> Tensor:
         try:
-            return _finite(self._teacher.act(queries, None))
-        except AttributeError as error:
+            actions = self._teacher.act(queries, None)
+        except (AttributeError, ValueError) as error:
             raise ValueError(
                 f"the teacher does not act on observations alone ({error}); set query_noise = 0"
             ) from error
+        return _finite(actions)
 
 
 def _finite(labels: Tensor) -> Tensor:

@@ -49,8 +49,12 @@ class FusedStepper(ABC):
         parameters: Float[Tensor, "parameter rows"],
     ) -> StepResult:
         """Advances every environment by one control interval, as `TorchStepper` does."""
-        found = recomputed(self._step, self.differentiable, values, action, parameters)
-        return StepResult(*found)
+
+        # Not before it is asked for: making what gradients come from may compile a kernel.
+        def reference(*inputs: Tensor) -> StepResult:
+            return self.differentiable(*inputs)
+
+        return StepResult(*recomputed(self._step, reference, values, action, parameters))
 
 
 def recomputed(fused: Any, reference: Any, *inputs: Float[Tensor, ...]) -> Any:

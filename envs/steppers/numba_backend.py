@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numba
@@ -36,6 +37,16 @@ NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
+
+
+@cache
+def keep_forks_alive() -> None:
+    """Lets processes that are forked from now on use one thread of torch.
+
+    To be called before a threaded kernel runs: it starts OpenMP's threads, which a forked process
+    does not have but would wait for in the first torch operation that wants some.
+    """
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class NumbaStepper(FusedStepper):
@@ -138,6 +149,7 @@ class NumbaStepper(FusedStepper):
         outputs = (next_values, observation, scalars, flags)
         work = batch * self._operations
         if work >= THREADED_FROM and (threads := numba.get_num_threads()) > 1:
+            keep_forks_alive()
             self._kernel.threaded(threads, *arguments, *outputs)
         else:
             self._kernel.serial(*arguments, *outputs)

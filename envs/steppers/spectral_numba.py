@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from separatrix.envs.steppers import field_fft, simd, vector_fft
 from separatrix.envs.steppers.kernel_cache import load_kernel
-from separatrix.envs.steppers.numba_backend import NUMPY_DTYPES, THREADED_FROM
+from separatrix.envs.steppers.numba_backend import NUMPY_DTYPES, THREADED_FROM, keep_forks_alive
 from separatrix.envs.steppers.spectral_adjoint import Adjoint
 from separatrix.envs.steppers.spectral_program import SpectralProgram
 from separatrix.envs.steppers.spectral_source import Kernel
@@ -149,6 +149,7 @@ class _Compiled:
         last = -(-batch // self.layout.together)
         # Asking for the number of threads starts them, which a forked process does not survive.
         if last > 1 and batch * self._operations >= THREADED_FROM:
+            keep_forks_alive()
             self._module.threaded(min(last, numba.get_num_threads()), last, *arguments)
         else:
             self._module.blocks(0, last, *arguments)

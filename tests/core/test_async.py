@@ -19,8 +19,6 @@ from separatrix.envs.core.registration import REGISTRY
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("environment_id", list(REGISTRY))
 def test_processes_equal_the_batch(environment_id: str, method: str) -> None:
-    if method == "fork" and "points" in REGISTRY[environment_id].options:
-        pytest.skip("fields are made by torch's matrix exponential, which hangs after such a fork")
     large = gym.make_vec(environment_id, num_envs=4096)
     large.reset(seed=0)
     large.step(large.action_space.sample())

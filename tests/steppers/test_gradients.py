@@ -26,7 +26,9 @@ from separatrix.envs.steppers.torch_backend import StepResult
 SYSTEMS = [
     name
     for name, entry in REGISTRY.items()
-    if "integrator" in entry.options and name != "separatrix/Lorenz96-v0"
+    if "integrator" in entry.options
+    and "triton" in entry.backends
+    and name != "separatrix/Lorenz96-v0"
 ]
 STEPS = 20
 KERNEL = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else "numba"
