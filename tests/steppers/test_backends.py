@@ -32,7 +32,11 @@ from separatrix.envs.steppers.printing import Block
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 KERNEL = "triton" if INTERPRETED else "numba"
-IDS = [name for name, entry in REGISTRY.items() if "triton" in entry.backends]
+IDS = [
+    name
+    for name, entry in REGISTRY.items()
+    if "integrator" in entry.options and "triton" in entry.backends
+]
 QUICK = ("separatrix/Lorenz-v0", "separatrix/Rossler-v0", "separatrix/CartPoleSwingUp-v0")
 SLOW_VARIABLE = ("separatrix/HindmarshRose-v0",)  # its adaptation hardly moves in an interval
 BATCH = 70  # two full blocks of lanes and a part of one
