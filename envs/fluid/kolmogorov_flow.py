@@ -99,6 +99,8 @@ def snapshots(points: int) -> Tensor:
     import numpy as np
     import torch
 
+    from separatrix.envs.steppers.spectral_grid import Grid
+
     file = resources.files("separatrix.envs.fluid").joinpath("data/kolmogorov_flow.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
         modes = torch.from_numpy(data["modes"]).to(torch.complex128)  # x from -m to m, y from 0 on
@@ -107,7 +109,7 @@ def snapshots(points: int) -> Tensor:
     spectra = modes.new_zeros((len(modes), points, points // 2 + 1))
     numbers = torch.arange(-kept, kept + 1)
     spectra[:, numbers % points, : kept + 1] = modes[:, numbers + highest, : kept + 1]
-    return torch.fft.irfft2(spectra, s=(points, points), norm="forward")
+    return Grid(points, 2).synthesize_constant(spectra)
 
 
 def start(stream: Stream, system: SpectralSystem) -> tuple[Tensor, Stream]:

@@ -79,7 +79,7 @@ class BodyForces(Actuators):
         # The steepest slope of exp(-r^2 / (2 w^2)) is exp(-1/2) / w, at r = w.
         stream = bumps * (-2 * math.pi * self.actuator_width * math.exp(0.5))
         laplacian = -(grid.numbers[0] ** 2) - grid.numbers[1] ** 2
-        return grid.synthesize(laplacian * grid.transform(stream))
+        return grid.synthesize_constant(laplacian * grid.transform_constant(stream))
 
 
 def _shear(found: Any, grid: Grid) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -75,6 +76,20 @@ class Grid:
     def synthesize(self, spectrum: Complex[Tensor, "*batch_modes"]) -> Float[Tensor, "*batch"]:
         """Returns the fields of spectra."""
         return torch.fft.irfftn(spectrum, s=self.shape, dim=self.axes, norm="forward")
+
+    def transform_constant(self, field: Float[Tensor, "*batch"]) -> Complex[Tensor, "*batch_modes"]:
+        """As `transform`, of what every trajectory depends on, float64 on the CPU.
+
+        In numpy, as the rounding of torch's transforms depends on the number of threads.
+        """
+        return torch.from_numpy(np.fft.rfftn(field.numpy(), axes=self.axes, norm="forward"))
+
+    def synthesize_constant(
+        self, spectrum: Complex[Tensor, "*batch_modes"]
+    ) -> Float[Tensor, "*batch"]:
+        """As `synthesize`, in numpy for the same reason."""
+        found = np.fft.irfftn(spectrum.numpy(), s=self.shape, axes=self.axes, norm="forward")
+        return torch.from_numpy(found)
 
     @property
     def axes(self) -> tuple[int, ...]:

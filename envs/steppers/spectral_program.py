@@ -98,7 +98,7 @@ def compile_program(
     if definition.forcing is not None:
         forces = definition.forcing(grid.positions(shaped[LENGTH]), shaped)
     field = torch.zeros((rows, *grid.shape), dtype=torch.float64)
-    forcing = grid.transform(torch.stack([field + force for force in forces], 1))
+    forcing = grid.transform_constant(torch.stack([field + force for force in forces], 1))
     linear, table = stages(scheme, definition.linear(d, shaped), like, control_interval / substeps)
     return SpectralProgram(
         grid,
@@ -109,7 +109,7 @@ def compile_program(
         _multipliers(definition.inputs(d, shaped), like, None),
         _multipliers(definition.outputs(d, shaped), like, kept),
         forcing * kept,
-        grid.transform(actuators.double()) * kept,
+        grid.transform_constant(actuators.double()) * kept,
         table,
         substeps,
     )
