@@ -14,6 +14,7 @@ CONTROLLERS = {
     "zero": "separatrix.controllers.open_loop:ZeroController",
     "random": "separatrix.controllers.open_loop:RandomController",
     "proportional": "separatrix.controllers.proportional:Proportional",
+    "lift_feedback": "separatrix.controllers.lift_feedback:LiftFeedback",
     "lqr": "separatrix.controllers.lqr:LQR",
     "lqg": "separatrix.controllers.lqg:LQG",
     "h2": "separatrix.controllers.robust:H2",

@@ -11,6 +11,7 @@ from torch import Tensor
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.rollout import rollout
 from separatrix.envs.core.environment import Environment
+from separatrix.envs.steppers.lattice_system import LatticeState, LatticeSystem
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.ode_system import OdeState, OdeSystem
 from separatrix.envs.steppers.spectral_system import FieldState
@@ -18,7 +19,7 @@ from separatrix.envs.steppers.spectral_system import FieldState
 
 @dataclass(frozen=True)
 class Trajectories:
-    """States over time, or observations where the state is no list of named components."""
+    """States over time; of bodies in a stream forces and controls, else observations."""
 
     values: Float[np.ndarray, "time episodes component"]
     """One value for each control interval, before the step; NaN after an episode has ended."""
@@ -46,7 +47,11 @@ def record_trajectories(
     rows = []
     for step in rollout(environment, controller, seeds):
         state = step.state.unwrapped
-        values = state.values if isinstance(state, OdeState) else step.observation
+        values = step.observation
+        if isinstance(state, OdeState):
+            values = state.values
+        elif isinstance(state, LatticeState):
+            values = torch.cat([state.flow.force.mT.flatten(1), state.control], 1)
         values = values.flatten(1).double().cpu()
         rows.append(torch.where(step.alive.cpu()[:, None], values, torch.nan).numpy())
     physics, system = environment.unwrapped, environment.system
@@ -54,6 +59,15 @@ def record_trajectories(
         names = system.definition.state_names
         points = physics.task.target_points(system)
         target = points[0] if len(points) == 1 else None
+    elif isinstance(system, LatticeSystem):
+        bodies, controls = (
+            range(1, 1 + count) for count in (system.program.bodies, system.program.controls)
+        )
+        names = (
+            *(f"{name} {body}" for name in ("drag", "lift") for body in bodies),
+            *(f"control {control}" for control in controls),
+        )
+        target = None
     else:
         names = tuple(f"observation {index}" for index in range(rows[0].shape[1]))
         target = None

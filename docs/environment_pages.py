@@ -10,6 +10,7 @@ from sympy.core.alphabets import greeks
 from validation_page import Gate, gate_table
 
 from separatrix.envs.core.registration import Registration, make_environment
+from separatrix.envs.steppers.lattice_system import LatticeSystem
 from separatrix.envs.steppers.ode import Group, OdeDefinition
 from separatrix.envs.steppers.ode_system import OdeSystem
 from separatrix.envs.steppers.spectral_system import SpectralSystem
@@ -53,10 +54,17 @@ number, or one for each environment of a batch.
 """
 CAPTION = """\
 Left: an episode without control; of a field on a plane, how it ends. Middle: the same start under
-LQR, or under random actions where the task has no equilibrium to linearize at, which is dashed, or
-a star. If LQR does not reach it from the environment's own start, both start near it, but for
+LQR, of bodies in a stream under feedback of their lift, or under random actions where the task has
+no equilibrium to linearize at, which is dashed, or a star. If LQR does not reach it from the environment's own start, both start near it, but for
 fields. Right: `env.render()` when the left one ends.
 """
+NAVIER_STOKES = r"""
+$$
+\begin{aligned}
+\partial_t u + (u \cdot \nabla) u &= -\nabla p + \tfrac{1}{\mathrm{Re}} \nabla^2 u \\
+\nabla \cdot u &= 0
+\end{aligned}
+$$""".strip()
 EQUATIONS = """\
 ## Equations
 
@@ -108,10 +116,12 @@ def page(entry: Registration, gates: Sequence[Gate]) -> str:
     environment = make_environment(entry.id)
     title, _, body = (inspect.getdoc(entry.documented) or "").partition("\n\n")
     equations = ""
+    module = inspect.getmodule(entry.documented)
+    source = inspect.cleandoc((module and module.__doc__) or "")
     if isinstance(environment.system, OdeSystem | SpectralSystem):
-        module = inspect.getmodule(entry.documented)
-        source = inspect.cleandoc((module and module.__doc__) or "")
         equations = EQUATIONS.format(printed=_printed(environment.system), source=source)
+    elif isinstance(environment.system, LatticeSystem):
+        equations = EQUATIONS.format(printed=NAVIER_STOKES, source=source)
     options = [f"| `{name}` | {_value(value)} |" for name, value in entry.options.items()]
     return PAGE.format(
         name=page_name(entry),

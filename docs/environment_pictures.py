@@ -15,12 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
+from separatrix.controllers.lift_feedback import LiftFeedback
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import RandomController, ZeroController
 from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import Registration, make_environment
 from separatrix.envs.fluid.pictures import SPAN, colours
+from separatrix.envs.steppers.lattice_system import LatticeSystem
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
 
@@ -129,6 +131,8 @@ def _names(environment: Environment) -> Sequence[str]:
 
 def _feedback(environment: Environment) -> tuple[Controller, str, np.ndarray | None]:
     """Returns a controller, its name, and the equilibrium it holds."""
+    if isinstance(environment.system, LatticeSystem):
+        return LiftFeedback(environment), "feedback of the lift", None
     try:
         controller = LQR(environment)
         fields = isinstance(environment.system, SpectralSystem)  # of them no target is drawn

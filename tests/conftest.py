@@ -82,8 +82,13 @@ class GateRecorder:
 RECORDER = pytest.StashKey[GateRecorder]()
 
 
-FAST_FLUIDS = ("KuramotoSivashinsky-v0", "Schrodinger-v0", "KolmogorovFlow-v0")
-"""Of the many fields the fast tier takes one with one field, one with two, and one on a plane."""
+FAST_FLUIDS = (
+    "KuramotoSivashinsky-v0",
+    "Schrodinger-v0",
+    "KolmogorovFlow-v0",
+    "RotaryCylinder-v0",
+)
+"""Of the many flows: one field on a line, two, one on a plane, and bodies in a stream."""
 
 
 @pytest.hookimpl(tryfirst=True)

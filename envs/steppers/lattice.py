@@ -28,7 +28,6 @@ MIRRORED = np.array([0, 1, 4, 3, 2, 8, 7, 6, 5])
 """The direction into which a plane y = constant reflects each."""
 
 
-
 def equilibrium(u: float, v: float = 0.0) -> Float[np.ndarray, " 9"]:
     """Returns the populations of fluid that flows, of density deviation 0, in lattice units."""
     along = VELOCITIES @ np.array([u, v])

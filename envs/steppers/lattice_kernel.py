@@ -1,4 +1,4 @@
-"""The lattice's time step in numba: one environment after the other, all of an interval in cache."""
+"""The lattice's time step in numba, one environment after the other, which stays in cache."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def advance_one(a, b, walls, copies, solid, control, target, keep, rate, substep
     rows, columns = a.shape[1] - 2, a.shape[2] - 2
     force[:] = 0
     odd = substeps % 2
-    for step in range(substeps):
+    for _ in range(substeps):
         for k in range(len(control)):
             control[k] = target[k] + keep * (control[k] - target[k])
         flat = a.reshape(9, a.shape[1] * a.shape[2])
@@ -158,10 +158,10 @@ def advance_one(a, b, walls, copies, solid, control, target, keep, rate, substep
 
 
 @njit(**OPTIONS)
-def serial(
+def serial(  # type: ignore[no-untyped-def]
     values, control, walls, copies, solid, target, keep, rate, substeps, new_values,
     new_control, force,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Advances a batch. Rates have one row, or one for each environment."""
     scratch = np.zeros_like(values[0])
     for e in range(len(values)):
@@ -175,11 +175,11 @@ def serial(
 
 
 @njit(parallel=True, **OPTIONS)
-def threaded(
+def threaded(  # type: ignore[no-untyped-def]
     threads, values, control, walls, copies, solid, target, keep, rate, substeps,
     new_values, new_control, force,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Advances a batch in threads, each with space for two environments, which stay in its cache."""
+):  # fmt: skip
+    """Advances a batch in threads, each with space for two environments in its cache."""
     batch = len(values)
     shape = (threads, 2, values.shape[1], values.shape[2], values.shape[3])
     space = np.empty(shape, values.dtype)

@@ -45,7 +45,7 @@ class Walls:
         direction: Of the link, away from the wall.
         ghost: Site behind the wall.
         site: Site before the wall.
-        beyond: Next site along the link.
+        beyond: Next site along the link; the same where that is no fluid.
         weights: Of f_-i(x), f_-i(x + c_i) and f_i(x).
         gain: Of c_i.u.
         still: Velocity of the wall at control 0, in lattice units.
@@ -70,8 +70,8 @@ class Copies:
 
     A ghost relaxes to its source: at once where sides are periodic or slip, and at the speed of
     sound at the outlet and at open sides, where sound leaves so (M. Geier et al., Comput. Math.
-    Appl. 70 (2015) 507). Nothing else fixes the pressure there, nor the stream at an open side: so a
-    part of what deviates from them is taken back.
+    Appl. 70 (2015) 507). Nothing else fixes the pressure there, nor the stream at an open side: so
+    a part of what deviates from them is taken back.
 
     Attributes:
         direction: Of the ghost.
@@ -143,7 +143,7 @@ def compile_lattice(
         speed: Velocity 1 in links a time step.
 
     Raises:
-        ValueError: A side of the box is no whole number of sites.
+        ValueError: A side of the box is no whole number of sites, or a body touches it.
     """
     columns = _sites("length", domain.length, resolution)
     rows = _sites("height", domain.height, resolution)
@@ -153,6 +153,8 @@ def compile_lattice(
     for index, disc in enumerate(domain.bodies):
         inside = np.linalg.norm(place - _centre(disc, resolution), axis=-1)
         owner[inside < disc.radius * resolution] = index
+        if not _within(disc, domain, 1 / resolution):
+            raise ValueError(f"bodies: got {disc}; allowed: such as lie inside the box")
     box = (row >= 1) & (row <= rows) & (column >= 1) & (column <= columns)
     builder = _Builder(domain, actuators, resolution, speed, owner, box)
     walls, copies = zip(*(builder.links(i) for i in range(1, 9)), strict=True)
@@ -208,14 +210,15 @@ class _Builder:
         sy = np.where(wrapped, (gy - 1) % rows + 1, np.clip(gy, 1, rows))
         width = columns + 2
         relaxed = outlet | open_side
+        implicit = 1 + SOUND  # sources are of the new time step: (1 + c) new = old + c source
         copies = Copies(
             direction=np.full(len(y), i),
             ghost=gy * width + gx,
             source_direction=np.where(mirror, MIRRORED[i], i),
             source=sy * width + sx,
-            rate=np.where(relaxed, SOUND, 1.0),
-            anchor=np.where(outlet, OUTLET_ANCHOR, 0.0),
-            pull=np.where(open_side, SIDE_ANCHOR, 0.0),
+            rate=np.where(relaxed, SOUND / implicit, 1.0),
+            anchor=np.where(outlet, OUTLET_ANCHOR / implicit, 0.0),
+            pull=np.where(open_side, SIDE_ANCHOR / implicit, 0.0),
             level=np.full(len(y), equilibrium(self.speed)[i]),
         )
         q, weights, body = self._crossings(i, y, x, gy, gx, fluid)
@@ -224,7 +227,8 @@ class _Builder:
             direction=np.full(len(y), i),
             ghost=gy * width + gx,
             site=y * width + x,
-            beyond=(y + cy) * width + x + cx,
+            # A weight of 0 does not make a number of what may be NaN, left by another environment.
+            beyond=np.where(fluid[y + cy, x + cx], (y + cy) * width + x + cx, y * width + x),
             weights=weights,
             gain=np.where(q < 0.5, 6, 3 / q) * WEIGHTS[i],
             still=self._inflow(hit, inlet),
@@ -234,7 +238,13 @@ class _Builder:
         return _selected(walls, ~copied), _selected(copies, copied)
 
     def _crossings(
-        self, i: int, y: np.ndarray, x: np.ndarray, gy: np.ndarray, gx: np.ndarray, fluid: np.ndarray
+        self,
+        i: int,
+        y: np.ndarray,
+        x: np.ndarray,
+        gy: np.ndarray,
+        gx: np.ndarray,
+        fluid: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns q, the weights and the index of the body of every link."""
         body = self.owner[gy, gx]
@@ -270,6 +280,12 @@ class _Builder:
             offset = place[own] - np.array([disc.x, disc.y])
             moved[own, actuator.control] += actuator.velocity(offset) * self.speed
         return moved
+
+
+def _within(disc: Disc, domain: Domain, margin: float) -> bool:
+    """Tells whether a body keeps away from the sides of the box."""
+    places = ((disc.x, domain.length), (disc.y, domain.height))
+    return all(disc.radius + margin <= x <= side - disc.radius - margin for x, side in places)
 
 
 def _centre(disc: Disc, resolution: int) -> np.ndarray:

@@ -19,7 +19,8 @@ from separatrix.envs.core.registration import REGISTRY
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("environment_id", list(REGISTRY))
 def test_processes_equal_the_batch(environment_id: str, method: str) -> None:
-    large = gym.make_vec(environment_id, num_envs=4096)
+    count = 8 if "resolution" in REGISTRY[environment_id].options else 4096  # megabytes each
+    large = gym.make_vec(environment_id, num_envs=count)
     large.reset(seed=0)
     large.step(large.action_space.sample())
     if get_num_threads() > 1:

@@ -31,6 +31,11 @@ OTHER_VALUES: dict[Any, Any] = {
     ("separatrix/HenonHeiles-v0", "task"): "energy",
     ("separatrix/DoublePendulum-v0", "task"): "energy",
     "points": 96,
+    "resolution": 20,
+    "domain": "free_stream",
+    "start": "impulsive",
+    "observed": "probes",
+    ("separatrix/JetCylinder-v0", "observed"): "forces",
     "actuators": 5,
     "sensors": 7,
     "actuator_shape": "top_hat",
@@ -118,8 +123,13 @@ TASK_OF: dict[Any, str | None] = {
 }
 # Of parameters that are whole numbers, or zero by default.
 ROWS = {"waves": (3.0, 4.0, 5.0), "forcing": (0.0, 0.5, 1.0)}
+# Of the last observations so many are controls in force, which are zero at first.
+AT_REST = {"separatrix/RotaryCylinder-v0": 1, "separatrix/Pinball-v0": 3}
 OPTIONS = [
-    (entry.id, name)
+    # With other flows to be developed first, which takes long.
+    pytest.param(entry.id, name, marks=pytest.mark.slow)
+    if name in ("resolution", "domain", "speed")
+    else (entry.id, name)
     for entry in REGISTRY.values()
     for name in entry.options
     if (entry.id, name) not in NO_CHOICE
@@ -192,7 +202,8 @@ def test_rollout_is_finite_in_range_and_never_constant(environment_id: str) -> N
     assert low <= np.min(rewards) < np.max(rewards) <= high
     assert (np.ptp(series, axis=0) > 0).all(), "an observation is constant in time"
     assert len(np.unique(start, axis=0)) == len(start), "two environments start alike"
-    assert (np.ptp(start, axis=0) > 0).all(), "a component of the first observation is fixed"
+    moving = start.shape[1] - AT_REST.get(environment_id, 0)
+    assert (np.ptp(start[:, :moving], axis=0) > 0).all(), "a first observation is fixed"
 
 
 @pytest.mark.parametrize("environment_id", IDS)
