@@ -4,7 +4,7 @@ Every controller starts from the same flows, of seeds from 1000 on; the settings
 on seeds 0 to 19. Reported, as means over the episodes with their bootstrap intervals, are:
 
     return       of the episode
-    drag         mean coefficient over the last half of the episode, and its change from the free one
+    drag         mean coefficient over the last half of the episode, and its change by control
     lift         mean magnitude of the coefficient over the last half of the episode
     energy       mean squared action over the last half of the episode
     decision     wall time of a decision for one of the starts, all in one batch

@@ -37,3 +37,19 @@ def control(content: dict[str, Any]) -> str:
         "| ms a decision:"
     )
     return lines(heading, rows, content)
+
+
+def strouhal(content: dict[str, Any]) -> str:
+    """Frequencies of some of the cylinders."""
+    rows = [
+        [
+            f"{row['reynolds_number']:.1f}",
+            f"{row['strouhal']:.4f}",
+            f"{row['formula']:.4f}",
+            f"{100 * (row['strouhal'] / row['formula'] - 1):+.1f} %",
+            f"{row['mean_drag']:.3f}",
+        ]
+        for row in content["rows"][::9]
+    ]
+    heading = "Re | Strouhal number | Williamson's formula | difference: | mean drag:"
+    return lines(heading, rows, content)

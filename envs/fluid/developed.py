@@ -1,9 +1,10 @@
 """Developed flows: what streams past bodies become, computed once and kept on disk.
 
 An episode starts in one of a few snapshots of the flow without control, taken at phases of the
-shedding that are as good as random, with a little of the others mixed in. They are computed when an environment is first made with some
-settings, in seconds at the default resolution, and kept beside the generated kernels (see
-`separatrix.envs.steppers.kernel_cache`). Long ones are better computed before, by a command:
+shedding that are as good as random, with a little of the others mixed in. They are computed when an
+environment is first made with some settings, in seconds at the default resolution, and kept beside
+the generated kernels (see `separatrix.envs.steppers.kernel_cache`). Those that take longer are
+better computed before, by a command:
 
     python -m separatrix.envs.fluid.developed RotaryCylinder-v0 resolution=20
 """
