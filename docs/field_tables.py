@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from result_tables import lines, read
 
-LEARNING = {"kuramoto_sivashinsky": 400, "burgers": 100}
+LEARNING = {"kuramoto_sivashinsky": 400, "burgers": 100, "rotary_cylinder": 20}
 """Problems with learning curves, and the largest return of each."""
 
 
@@ -19,6 +19,7 @@ def tables() -> dict[str, str]:
         "field control": field_control(read("field_control")),
         "kuramoto-sivashinsky learning": learning(read("kuramoto_sivashinsky_learning")),
         "burgers learning": learning(read("burgers_learning")),
+        "rotary cylinder learning": learning(read("rotary_cylinder_learning")),
         "field speed": speed(spectral, spectral["ks"]["float32"]),
         "field speed in float64": speed(spectral, spectral["ks"]["float64"]),
         "flow speed": speed(spectral, spectral["flow"]["float32"]),

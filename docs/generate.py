@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import body_tables
 import controllers_table
 import environment_pages
 import environment_pictures
@@ -59,6 +60,7 @@ def pages() -> dict[Path, str]:
         **hyper_parameters.tables(),
         **result_tables.tables(),
         **field_tables.tables(),
+        **body_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"
