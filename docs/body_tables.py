@@ -7,8 +7,12 @@ from result_tables import lines, read
 
 def tables() -> dict[str, str]:
     """Returns a Markdown table for each block, by its name."""
+    lattice = read("lattice")
     return {
         "body control": control(read("body_control")),
+        "lattice updates": updates(lattice),
+        "lattice steps": steps(lattice),
+        "lattice gradient": gradient(lattice),
         "strouhal": strouhal(read("strouhal")),
     }
 
@@ -52,4 +56,68 @@ def strouhal(content: dict[str, Any]) -> str:
         for row in content["rows"][::9]
     ]
     heading = "Re | Strouhal number | Williamson's formula | difference: | mean drag:"
+    return lines(heading, rows, content)
+
+
+def updates(content: dict[str, Any]) -> str:
+    """Million updates a second of our kernel, of what bounds it, and of Lettuce."""
+    rows = []
+    theirs = {
+        row["resolution"]: row["mlups"]
+        for row in content["lettuce"]
+        if row["way"] == "Lettuce, regularized"
+    }
+    for row in content["updates"]:
+        found, lettuce = row["mlups"], theirs.get(row["resolution"])
+        alone = row["batch"] == 1 and lettuce is not None
+        rows.append(
+            [
+                str(row["resolution"]),
+                str(row["batch"]),
+                f"{row['sites']:,}",
+                f"{found['numba']:.0f}",
+                f"{found['collide']:.0f}",
+                f"{found['torch']:.1f}",
+                f"{lettuce:.1f}" if alone else "",
+            ]
+        )
+    heading = (
+        "sites to a diameter: | batch: | sites of one: | numba: | its sweep without boundaries: "
+        "| torch reference: | Lettuce, regularized:"
+    )
+    bound = max(entry["bound_mlups"]["float32"] for entry in content["memory"])
+    return lines(heading, rows, content) + (
+        f"\n\nThe memory of this machine would allow {bound:.0f} MLUPS, at the bytes an update "
+        "moves by the benchmark's own measurement; what fits in the cache is not bound by it."
+    )
+
+
+def steps(content: dict[str, Any]) -> str:
+    """Environment steps a second."""
+    rows = [
+        [
+            str(row["resolution"]),
+            str(row["batch"]),
+            f"{row['steps_a_second']:,.0f}",
+            f"{1e3 * row['seconds']['median']:.1f}",
+        ]
+        for row in content["steps"]["ours"]
+    ]
+    heading = "sites to a diameter: | batch: | steps a second: | ms of the batch:"
+    return lines(heading, rows, content)
+
+
+def gradient(content: dict[str, Any]) -> str:
+    """Time and memory of a step with its gradient."""
+    rows = [
+        [
+            str(row["batch"]),
+            row["backend"],
+            f"{1e3 * row['seconds'][0]:.1f}",
+            f"{1e3 * row['seconds'][1]:.1f}",
+            f"{row['peak_bytes'][1] / 2**20:.1f}",
+        ]
+        for row in content["gradient"]
+    ]
+    heading = "batch: | backend | step, ms: | with its gradient, ms: | MiB at most:"
     return lines(heading, rows, content)

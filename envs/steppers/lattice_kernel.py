@@ -38,6 +38,9 @@ def fill(a, walls, copies, solid, control, force):  # type: ignore[no-untyped-de
         i, x = direction[n], site[n]
         j = OPPOSITE[i]
         ux, uy = still[n, 0], still[n, 1]
+        if body[n] < 0:  # half way between sites, and no control moves it: most links are such
+            a[i, ghost[n]] = a[j, x] + gain[n] * (CX[i] * ux + CY[i] * uy)
+            continue
         for k in range(len(control)):
             ux += control[k] * moved[n, k, 0]
             uy += control[k] * moved[n, k, 1]
@@ -45,11 +48,10 @@ def fill(a, walls, copies, solid, control, force):  # type: ignore[no-untyped-de
         back = weights[n, 0] * out + weights[n, 1] * a[j, beyond[n]] + weights[n, 2] * a[i, x]
         back += gain[n] * (CX[i] * ux + CY[i] * uy)
         a[i, ghost[n]] = back
-        if body[n] >= 0:
-            # Momentum exchange, seen from the wall: B. Wen et al., J. Comput. Phys. 266 (2014) 161.
-            both, loss = out + back, out - back
-            force[body[n], 0] -= CX[i] * both + ux * loss
-            force[body[n], 1] -= CY[i] * both + uy * loss
+        # Momentum exchange, seen from the wall: B. Wen et al., J. Comput. Phys. 266 (2014) 161.
+        both, loss = out + back, out - back
+        force[body[n], 0] -= CX[i] * both + ux * loss
+        force[body[n], 1] -= CY[i] * both + uy * loss
     direction, ghost, source_direction, source, rate, anchor, pull, level = copies
     for n in range(len(ghost)):
         i, g = direction[n], ghost[n]

@@ -18,7 +18,11 @@ SETTINGS: dict[str, dict[str, float]] = {
     "delayed_feedback": {"period": 0.5, "gain": 0.1},
     "gradient_mpc": {"horizon": 3},
 }
-ENVIRONMENTS = {"ogy": "Henon-v0", "proportional": "KuramotoSivashinsky-v0"}
+ENVIRONMENTS = {
+    "ogy": "Henon-v0",
+    "proportional": "KuramotoSivashinsky-v0",
+    "lift_feedback": "RotaryCylinder-v0",
+}
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
