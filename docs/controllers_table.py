@@ -22,8 +22,8 @@ from separatrix.controllers.evaluation import bootstrap_interval, evaluate
 from separatrix.envs.core.registration import REGISTRY, make_environment
 
 RESULTS = Path(__file__).resolve().parent / "results" / "controllers.json"
-EPISODES = 128
-SHOWN = ("return", "on_target", "upright", "forward_velocity", "energy", "diverged")
+EPISODES, EPISODES_OF_BODIES = 128, 16  # the latter in a stream, which take long
+SHOWN = ("return", "on_target", "upright", "forward_velocity", "drag", "energy", "diverged")
 
 
 def measure(environment_id: str) -> list[dict[str, Any]]:
@@ -32,14 +32,16 @@ def measure(environment_id: str) -> list[dict[str, Any]]:
     Returns:
         A row for each: its name, and mean, lower and upper end of each quantity.
     """
-    environment = make_environment(environment_id, EPISODES)
+    bodies = "resolution" in REGISTRY[environment_id].options
+    episodes = EPISODES_OF_BODIES if bodies else EPISODES
+    environment = make_environment(environment_id, episodes)
     rows = []
     for name in ("zero", "random", "lqr"):
         try:
             controller = make_controller(name, environment)
         except ValueError:  # no equilibrium
             continue
-        found = evaluate(environment, controller, episode_seeds(0, EPISODES)).columns()
+        found = evaluate(environment, controller, episode_seeds(0, episodes)).columns()
         quantities = {
             key: (found[key].mean().item(), *bootstrap_interval(found[key]))
             for key in SHOWN
@@ -78,6 +80,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "versions": versions(),
         "episodes": EPISODES,
+        "episodes_of_bodies": EPISODES_OF_BODIES,
         "rows": [row for environment_id in REGISTRY for row in measure(environment_id)],
     }
     RESULTS.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
