@@ -47,7 +47,7 @@ from separatrix.envs.core.registration import make_environment
 
 Cases = tuple[tuple[int, int], ...]
 """Resolutions and sizes of a batch."""
-SECTIONS = ("memory", "updates", "steps", "lettuce", "drag", "gradient")
+SECTIONS = ("updates", "steps", "lettuce", "drag", "gradient", "memory")
 CASES: Cases = tuple((resolution, batch) for resolution in (10, 20) for batch in (1, 8, 64))
 LARGE: Cases = ((80, 1), (80, 2))
 WEIGHED: Cases = ((10, 1), (10, 8))
