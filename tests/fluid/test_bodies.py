@@ -139,7 +139,7 @@ def test_surfaces_follow_what_is_asked_for() -> None:
         ({"reynolds_number": 0.0}, r"reynolds_number: got \[0\.0\].*numbers > 0"),
         ({"resolution": 12}, r"resolution: got 12; .*height of the box, 4\.1"),
         ({"resolution": 10.0}, "resolution: got 10.0; allowed: an integer"),
-        ({"domain": "chanel"}, "domain: got 'chanel'; did you mean 'channel'"),
+        ({"domain": "channels"}, "domain: got 'channels'; did you mean 'channel'"),
         ({"observed": "all"}, "observed: got 'all'; .*forces, probes"),
         ({"start": 3}, "start: got 3; "),
         ({"authority": 0.0}, "authority: got 0.0"),
@@ -169,7 +169,8 @@ def test_jets_let_no_net_mass_in() -> None:
 def test_feedback_of_the_lift_lowers_it() -> None:
     environment: Any = make_environment("RotaryCylinder-v0", 4, authority=0.3, horizon=60)
     lifts = {}
-    for name, settings in (("zero", {}), ("lift_feedback", {"gain": -0.5, "damping": -0.5})):
+    gains: dict[str, Any] = {"gain": -0.5, "damping": -0.5}
+    for name, settings in (("zero", {}), ("lift_feedback", gains)):
         controller = make_controller(name, environment, **settings)
         recorded = record_trajectories(environment, controller, torch.arange(4))
         assert recorded.names == ("drag 1", "lift 1", "control 1")
