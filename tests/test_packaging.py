@@ -185,6 +185,8 @@ def test_core_works_without_extras(wheel_target: Path, tmp_path: Path) -> None:
         "separatrix.agents.common.torchrl": (
             "TorchRLEnv needs tensordict: pip install 'separatrix[torchrl]'"
         ),
+        "separatrix.envs.steppers.lattice_triton": "No module named 'triton'",
+        "separatrix.envs.steppers.lattice_triton_kernel": "No module named 'triton'",
         "separatrix.envs.steppers.triton_backend": "No module named 'triton'",
         "separatrix.envs.steppers.triton_functions": "No module named 'triton'",
     }
