@@ -18,7 +18,7 @@ from separatrix.envs.core.inputs import read_numbers
 from separatrix.envs.core.registration import check_count, is_positive
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
-from separatrix.envs.core.system import System
+from separatrix.envs.core.system import System, changed_parameters
 from separatrix.envs.steppers.integrators import INTEGRATORS, MAP, tableau
 from separatrix.envs.steppers.ode import OdeDefinition
 from separatrix.envs.steppers.symbolic import Program, jacobian, trace
@@ -220,6 +220,27 @@ class OdeSystem(System):
             for name, value in self.parameters.items()
         }
         return selected
+
+    def with_parameters(
+        self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
+    ) -> Self:
+        """Returns the system with other values of some parameters.
+
+        The values may require gradients.
+        """
+        changed = copy.copy(self)
+        changed.__dict__.pop("_parameter_rows", None)
+        changed.num_envs = num_envs
+        changed.parameters = changed_parameters(self.parameters, parameters, num_envs)
+        return changed
+
+    def values(self, state: OdeState) -> Float[Tensor, "batch component"]:
+        """Returns the state components."""
+        return state.values
+
+    def with_values(self, state: OdeState, values: Float[Tensor, "batch component"]) -> OdeState:
+        """Returns states with other components."""
+        return replace(state, values=values)
 
     def vector_field(
         self, values: Float[Tensor, "batch state"], control: Float[Tensor, "batch control"]

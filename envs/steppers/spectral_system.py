@@ -16,7 +16,7 @@ from torch import Tensor
 from separatrix.envs.core.registration import check_count, is_positive, suggest
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
-from separatrix.envs.core.system import System
+from separatrix.envs.core.system import System, changed_parameters
 from separatrix.envs.steppers.exponential import SCHEMES
 from separatrix.envs.steppers.fused import recomputed
 from separatrix.envs.steppers.ode_system import parameter_tensor
@@ -232,6 +232,27 @@ class SpectralSystem(System):
         selected.program = select_rows(self.program, rows.cpu())
         selected._free = {key: select_rows(p, rows.cpu()) for key, p in self._free.items()}
         return selected
+
+    def with_parameters(
+        self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
+    ) -> Self:
+        """Returns the system with other values of some parameters; its actuators stay."""
+        changed = self._uncached()
+        changed.num_envs = num_envs
+        changed.parameters = changed_parameters(self.parameters, parameters, num_envs)
+        changed.program = changed._compiled(self.control_interval, self.substeps)
+        changed._free = {}
+        return changed
+
+    def values(self, state: FieldState) -> Float[Tensor, "batch component"]:
+        """Returns the values of all fields at all points."""
+        return state.field.flatten(1)
+
+    def with_values(
+        self, state: FieldState, values: Float[Tensor, "batch component"]
+    ) -> FieldState:
+        """Returns states with other fields."""
+        return replace(state, field=values.reshape(-1, *state.field.shape[1:]))
 
     def in_double(self) -> Self:
         """Returns the system in float64 on the CPU, stepped by the torch reference."""
