@@ -32,10 +32,17 @@ OTHER_VALUES: dict[Any, Any] = {
     ("separatrix/DoublePendulum-v0", "task"): "energy",
     "points": 96,
     "resolution": 20,
+    ("separatrix/Pinball-v0", "lift_weight"): 1.0,  # 0 by default
     "domain": "free_stream",
     "start": "impulsive",
     "observed": "probes",
     ("separatrix/JetCylinder-v0", "observed"): "forces",
+    "patient": "adult#002",
+    "days": 2,
+    "meals": [(0, 50)],
+    ("separatrix/Glucose-v0", "control_interval"): 10,
+    "reward": "magni",
+    "announced": False,
     "actuators": 5,
     "sensors": 7,
     "actuator_shape": "top_hat",
@@ -226,6 +233,8 @@ def test_actions_matter(environment_id: str) -> None:
 def test_option_reaches_the_environment(environment_id: str, name: str) -> None:
     default = REGISTRY[environment_id].options[name]
     number = 1.5 * default if isinstance(default, float) else None
+    if default is None:  # a parameter of the patient, unless it is given
+        number = 1.2 * float(make_environment(environment_id).system.parameters[name])
     value = OTHER_VALUES.get((environment_id, name), OTHER_VALUES.get(name, number))
     steps = 100 if name == "rail" else 20  # the stop is far
     backend = "torch" if name == "integrator" else "auto"  # nothing to compile
