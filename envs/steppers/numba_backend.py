@@ -95,13 +95,14 @@ class NumbaStepper(FusedStepper):
         """The reference, with the integral and its derivatives from a kernel."""
         reference = self.reference
         program = reference.program
-        if len(program.state) * (len(program.state) + len(program.control)) > MOST_TANGENTS:
+        tangents = len(program.state) * (len(program.state) + len(program.control))
+        if program.jump or tangents > MOST_TANGENTS:
             return reference
-        tangents = tangent_program(program)
-        endless = np.full(len(tangents.state), np.inf)
+        varied = tangent_program(program)
+        endless = np.full(len(varied.state), np.inf)
         interval = replace(reference.interval, low=-endless, high=endless)
         dtype = {numpy: torch for torch, numpy in NUMPY_DTYPES.items()}[self._dtype]
-        kernel = NumbaStepper(tangents, reference.scheme, interval, dtype)
+        kernel = NumbaStepper(varied, reference.scheme, interval, dtype)
         return TangentStepper(program, reference.scheme, reference.interval, kernel)
 
     def _observe(self, values: Tensor, parameters: Tensor) -> Tensor:

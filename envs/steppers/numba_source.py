@@ -129,8 +129,13 @@ def _integrate(
     """One sub-step of one lane, straight-line."""
     field = Block(program.vector_field)
     constants = {s: row for s, row in rows.items() if s not in program.state}
-    lines, names = _read(program.vector_field, constants)
+    lines, names = _read((*program.vector_field, *program.jump), constants)
     lines += [f"x{i} = w[{rows[symbol]}, j]" for i, symbol in enumerate(program.state)]
+    if program.jump:
+        before = names | {symbol: f"x{i}" for i, symbol in enumerate(program.state)}
+        jumped = [f"jumped{i}" for i in range(len(program.state))]
+        lines += _assign(Block(program.jump), printer, before, "jump", jumped)
+        lines += [f"x{i} = {name}" for i, name in enumerate(jumped)]
     for s, row in enumerate(scheme.a):
         stage = dict(names)
         for i, symbol in enumerate(program.state):

@@ -87,6 +87,8 @@ class OdeDefinition:
         angles: Names of state components in radians, whose differences count modulo a turn.
         discrete: Whether it is a map, x_{k+1} = f(x_k, u_k; parameters), whose unit of time is one
             iteration.
+        jump: What the state becomes at the start of every sub-step, before it is integrated, a
+            function of the same arguments; None if nothing happens then.
     """
 
     name: str
@@ -98,6 +100,7 @@ class OdeDefinition:
     box: Bounds | Callable[[], Bounds]
     angles: tuple[str, ...] = ()
     discrete: bool = False
+    jump: Callable[..., Any] | None = None
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -120,7 +123,13 @@ class OdeDefinition:
 
 
 def ode(
-    states: str, controls: str, *, start: Start, box: Any, angles: str = ""
+    states: str,
+    controls: str,
+    *,
+    start: Start,
+    box: Any,
+    angles: str = "",
+    jump: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], OdeDefinition]:
     """Declares an ODE system; see the module's text for an example.
 
@@ -130,6 +139,7 @@ def ode(
         start: Distribution of initial states.
         box: `(low, high)`, each a number or one number a state; or a callable that returns them.
         angles: Names of the state components that are angles in radians.
+        jump: What the state becomes at the start of every sub-step, of the same arguments.
 
     Returns:
         A decorator that turns the function into an `OdeDefinition`.
@@ -138,7 +148,7 @@ def ode(
         ValueError: The function's arguments are not the declared states and controls followed by
             keyword-only parameters with defaults; or an angle is not a state.
     """
-    return _decorator(states, controls, start, box, angles, discrete=False)
+    return _decorator(states, controls, start, box, angles, discrete=False, jump=jump)
 
 
 def difference_equation(
@@ -154,7 +164,13 @@ def difference_equation(
 
 
 def _decorator(
-    states: str, controls: str, start: Start, box: Any, angles: str, discrete: bool
+    states: str,
+    controls: str,
+    start: Start,
+    box: Any,
+    angles: str,
+    discrete: bool,
+    jump: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Any]], OdeDefinition]:
     def decorate(function: Callable[..., Any]) -> OdeDefinition:
         state_groups, control_groups = parse_groups(states), parse_groups(controls)
@@ -179,6 +195,7 @@ def _decorator(
             box=box,
             angles=tuple(angles.split()),
             discrete=discrete,
+            jump=jump,
         )
         strangers = set(definition.angles) - set(definition.state_names)
         if strangers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -225,6 +225,19 @@ class OdeEnvironment(Environment):
         selected._parameters = self._parameters.index_select(1, rows)
         selected._rows = self._rows.index_select(1, rows.cpu())
         return selected
+
+    def with_parameters(
+        self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
+    ) -> Self:
+        """Returns the environment with other physics under the same task."""
+        changed = copy.copy(self)
+        changed.system = self.system.with_parameters(parameters, num_envs)
+        own = rows_of(list(changed.system.parameters.values()))
+        kept = self._rows[len(own) :]
+        size = max(own.shape[1], kept.shape[1])
+        changed._rows = torch.cat((own.expand(-1, size), kept.expand(-1, size)))
+        changed._parameters = changed._rows.to(self.device, self.dtype)
+        return changed
 
     def control(self, action: Float[Tensor, "batch action"]) -> Float[Tensor, "batch control"]:
         """Returns the control that an action gives, clipped to [-1, 1] as in a step."""

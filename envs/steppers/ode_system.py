@@ -137,6 +137,8 @@ class OdeSystem(System):
         ValueError: An argument is not allowed; the message says what is.
     """
 
+    quick_parameters = True
+
     def __init__(
         self,
         definition: OdeDefinition,

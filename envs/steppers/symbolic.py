@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,8 @@ class Program:
         reward: Of state, control, next state and parameters.
         terminated: A condition on next state and parameters.
         metrics: Named quantities, of the same symbols as the reward.
+        jump: State at the start of every sub-step, before it is integrated, of state, control and
+            parameters; empty if nothing happens then.
         guarded: Whether actions are clipped to [-1, 1] and diverged states held, as a task wants;
             without a task the control and the state are taken as they are.
     """
@@ -56,6 +58,7 @@ class Program:
     reward: sympy.Expr = sympy.S.Zero
     terminated: sympy.Basic = sympy.false
     metrics: Mapping[str, sympy.Expr] = field(default_factory=dict)
+    jump: tuple[sympy.Expr, ...] = ()
     guarded: bool = False
 
     @property
@@ -77,15 +80,16 @@ def trace(definition: OdeDefinition) -> Program:
     control = symbols("u", definition.control_names)
     action = symbols("a", definition.control_names)
     parameter = dict(zip(definition.parameters, symbols("p", definition.parameters), strict=True))
-    derivative = definition.function(
-        *grouped(definition.states, state), *grouped(definition.controls, control), **parameter
-    )
-    vector_field = tuple(sympy.sympify(value) for value in derivative)
-    if len(vector_field) != len(state):
-        raise ValueError(
-            f"{definition.name} returns {len(vector_field)} "
-            f"{'values' if definition.discrete else 'derivatives'} for {len(state)} states"
-        )
+    arguments = *grouped(definition.states, state), *grouped(definition.controls, control)
+
+    def called(function: Callable[..., Any], what: str) -> tuple[sympy.Expr, ...]:
+        found = tuple(sympy.sympify(value) for value in function(*arguments, **parameter))
+        if len(found) != len(state):
+            name = function.__name__
+            raise ValueError(f"{name} returns {len(found)} {what} for {len(state)} states")
+        return found
+
+    jump = () if definition.jump is None else called(definition.jump, "values")
     return Program(
         state=state,
         control=control,
@@ -93,7 +97,10 @@ def trace(definition: OdeDefinition) -> Program:
         action=action,
         parameter=tuple(parameter.values()),
         law=action,
-        vector_field=vector_field,
+        vector_field=called(
+            definition.function, "values" if definition.discrete else "derivatives"
+        ),
+        jump=jump,
     )
 
 

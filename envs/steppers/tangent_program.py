@@ -22,7 +22,12 @@ def tangent_program(program: Program) -> Program:
     Args:
         program: The program of a system, with or without a task; its control is the action of the
             program that is returned.
+
+    Raises:
+        ValueError: The state of the system jumps.
     """
+    if program.jump:
+        raise ValueError("a system whose state jumps has no equation of variations")
     n, width = len(program.state), len(program.state) + len(program.control)
     columns = [str(k) for k in range(width)]
     tangents = [symbols(f"tangent{i}", columns) for i in range(n)]

@@ -151,6 +151,7 @@ class TorchStepper:
         a, p = program.action, program.parameter
         self._law = torch_function("law", {"a": a, "p": p}, program.law)
         self._field = torch_function("field", {"x": x, "u": u, "p": p}, program.vector_field)
+        self._jump = torch_function("jump", {"x": x, "u": u, "p": p}, program.jump)
         self._observe = torch_function("observe", {"y": y, "p": p}, program.observation)
         self._outputs = torch_function("outputs", {"x": x, "u": u, "y": y, "p": p}, program.outputs)
 
@@ -163,6 +164,8 @@ class TorchStepper:
         """Integrates states over the interval under held controls."""
         step = self.interval.step
         for _ in range(self.interval.substeps):
+            if self.program.jump:
+                x = stack(self._jump(x, u, p), x)
             slopes: list[Tensor] = []
             for row in self.scheme.a:
                 stage = x

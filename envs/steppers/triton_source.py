@@ -93,7 +93,13 @@ def _integrate(
 ) -> list[str]:
     """One sub-step from x to x. A slope joins the sum z at once, to be kept no longer than due."""
     n = range(len(program.state))
-    lines = [f"z{i} = x{i}" for i in n]
+    lines = []
+    if program.jump:
+        before = dict(names) | {symbol: f"x{i}" for i, symbol in enumerate(program.state)}
+        jumped = [f"jumped{i}" for i in n]
+        lines += _assign(program.jump, printer, before, "jump", jumped)
+        lines += [f"x{i} = {name}" for i, name in enumerate(jumped)]
+    lines += [f"z{i} = x{i}" for i in n]
     for s, (row, weight) in enumerate(zip(scheme.a, scheme.b, strict=True)):
         stage = dict(names)
         for i, symbol in enumerate(program.state):
@@ -150,7 +156,11 @@ def kernel_source(program: Program, scheme: Tableau, interval: Interval, dtype: 
     seen = [f"seen{i}" for i in range(o)]
     metrics = [f"metric{i}" for i in range(k)]
     # Registers are scarce: parameters that only the outputs take are read after the integration.
-    early = {s for value in (*program.law, *program.vector_field) for s in value.free_symbols}
+    early = {
+        s
+        for value in (*program.law, *program.vector_field, *program.jump)
+        for s in value.free_symbols
+    }
     parameters = {
         s: f"p{i} = tl.load(parameters + {i} * rows)" for i, s in enumerate(program.parameter)
     }

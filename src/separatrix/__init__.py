@@ -8,4 +8,5 @@ __version__ = "0.1.0"
 
 import separatrix.envs.chaotic
 import separatrix.envs.fluid
-import separatrix.envs.mechanics  # noqa: F401  (all are imported to register their environments)
+import separatrix.envs.mechanics
+import separatrix.envs.twin  # noqa: F401  (all are imported to register their environments)

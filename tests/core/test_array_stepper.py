@@ -25,8 +25,8 @@ def start(name: str, **options: Any) -> SingleEnv:
 def test_equals_the_pure_environment(name: str, dtype: str) -> None:
     env, pure = start(name, dtype=dtype), make_environment(name, dtype=dtype)
     stepper = env.environment.array_stepper(env.state)
-    large = REGISTRY[name].options.keys() & {"points", "resolution"}  # step in torch
-    assert (stepper is None) == bool(large)
+    in_torch = REGISTRY[name].options.keys() & {"points", "resolution", "patient"}
+    assert (stepper is None) == bool(in_torch)
     state, _ = pure.reset(3)
     generator = np.random.default_rng(0)
     for _ in range(30):
