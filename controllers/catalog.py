@@ -15,6 +15,8 @@ CONTROLLERS = {
     "random": "separatrix.controllers.open_loop:RandomController",
     "proportional": "separatrix.controllers.proportional:Proportional",
     "lift_feedback": "separatrix.controllers.lift_feedback:LiftFeedback",
+    "basal_bolus": "separatrix.controllers.glucose:BasalBolus",
+    "glucose_pid": "separatrix.controllers.glucose:GlucosePID",
     "lqr": "separatrix.controllers.lqr:LQR",
     "lqg": "separatrix.controllers.lqg:LQG",
     "h2": "separatrix.controllers.robust:H2",

@@ -79,7 +79,7 @@ class Glucose:
     `ka2`, `kd`, `ksc`, whose meaning and units are on the page of the model;
     `control_interval` (5 minutes, a whole number), `days` (1, until meals repeat), `meals`
     ("random", or pairs of minute and grams that every day repeats), `meal_factor` (1),
-    `sensor_noise` (1), `start_deviation` (0.1). Task: `reward` ("kovatchev"), `bolus_hours` (12),
+    `sensor_noise` (1), `start_deviation` (0.1). Task: `reward` ("kovatchev"), `bolus_hours` (24),
     `announced` (True).
 
     ## References
@@ -100,7 +100,7 @@ SETTINGS: dict[str, Any] = {
     "sensor_noise": 1.0,
     "start_deviation": 0.1,
     "reward": "kovatchev",
-    "bolus_hours": 12.0,
+    "bolus_hours": 24.0,
     "announced": True,
 }
 
@@ -142,7 +142,14 @@ def build(
     }
     system = GlucoseSystem(
         parameters,
-        torch.tensor([p.fasting_glucose for p in patients], dtype=torch.float64),
+        *(
+            torch.tensor(values, dtype=torch.float64)
+            for values in (
+                [p.fasting_glucose for p in patients],
+                [p.carbohydrate_ratio for p in patients],
+                [p.correction_factor for p in patients],
+            )
+        ),
         num_envs=num_envs,
         device=device,
         dtype=dtype,

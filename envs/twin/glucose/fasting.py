@@ -17,7 +17,7 @@ HALVINGS = 60
 
 def fasting_state(
     parameters: Parameters, basal: Float[Tensor, " _"]
-) -> Float[Tensor, "rows compartment"]:
+) -> Float[Tensor, "patient compartment"]:
     """Returns the compartments at rest under basal insulin.
 
     Plasma glucose is sought between 1 and 1000 mg/dL, and ends there if no rest is between.

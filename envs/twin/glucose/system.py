@@ -70,6 +70,8 @@ class GlucoseSystem(System):
     Args:
         parameters: Of the model by name, (1,) or (num_envs,) in float64.
         fasting_glucose: At which the patients' own basal insulin keeps them, mg/dL.
+        carbohydrate_ratio: Of the patients' pumps, g/U.
+        correction_factor: Of the patients' pumps, mg/dL/U.
         num_envs: Size of the batch.
         control_interval: Whole minutes during which a control is held.
         days: Days until meals repeat.
@@ -82,7 +84,8 @@ class GlucoseSystem(System):
         backend: "auto", "numba", "triton" or "torch".
 
     Attributes:
-        basal: The patients' own basal insulin, U/h.
+        settings: Of the patients' pumps, (1,) or (num_envs,), in float64: "basal" insulin (U/h),
+            "carbohydrate_ratio" and "correction_factor".
 
     Raises:
         ValueError: An argument is not allowed; the message says what is.
@@ -91,7 +94,9 @@ class GlucoseSystem(System):
     def __init__(
         self,
         parameters: Mapping[str, Float64[Tensor, " rows"]],
-        fasting_glucose: Float64[Tensor, " _"],
+        fasting_glucose: Float64[Tensor, " patient"],
+        carbohydrate_ratio: Float64[Tensor, " patient"],
+        correction_factor: Float64[Tensor, " patient"],
         *,
         num_envs: int,
         control_interval: int,
@@ -112,7 +117,11 @@ class GlucoseSystem(System):
         self.sensor_noise, self.start_deviation = sensor_noise, start_deviation
         self.backend = choose_backend(backend, device)
         self.parameters = dict(parameters)
-        self.basal = basal_insulin(self.parameters, fasting_glucose)
+        self.settings = {
+            "basal": basal_insulin(self.parameters, fasting_glucose),
+            "carbohydrate_ratio": carbohydrate_ratio,
+            "correction_factor": correction_factor,
+        }
         low, high = glucose.bounds()
         interval = Interval(self.control_interval, control_interval, low, high)
         self._stepper = make_stepper(traced(glucose), "rk4", interval, self.backend, dtype, device)
@@ -123,9 +132,14 @@ class GlucoseSystem(System):
         return int(self.control_interval)
 
     @property
+    def basal(self) -> Float64[Tensor, " rows"]:
+        """The patients' own basal insulin, U/h."""
+        return self.settings["basal"]
+
+    @property
     def shared(self) -> bool:
         """Whether all environments are the same patient."""
-        return all(len(rows) == 1 for rows in (self.basal, *self.parameters.values()))
+        return all(len(v) == 1 for v in (*self.settings.values(), *self.parameters.values()))
 
     @cached_property
     def _parameter_rows(self) -> Float[Tensor, "parameter rows"]:
@@ -208,6 +222,15 @@ class GlucoseSystem(System):
         size = torch.where(due, state.meal_size, 0.0).sum(1)
         return torch.where(due.any(1), first, -1.0), size
 
+    @cached_property
+    def on_board_at_basal(self) -> Float[Tensor, " rows"]:
+        """Insulin on board under the patients' own basal insulin, U."""
+        return (2 * ACTION_TIME / 60 * self.basal).to(self.device, self.dtype)
+
+    def on_board_beyond_basal(self, state: GlucoseState) -> Float[Tensor, " batch"]:
+        """Returns the insulin on board, by the pump's estimate, above that of basal insulin, U."""
+        return state.on_board.sum(1) - self.on_board_at_basal
+
     def _left_on_board(
         self, on_board: Float[Tensor, "batch 2"], delivered: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch 2"]:
@@ -234,29 +257,32 @@ class GlucoseSystem(System):
         if self.shared:
             return self
         rows = rows.cpu()
-        chosen = {k: v if len(v) == 1 else v[rows] for k, v in self.parameters.items()}
-        basal = self.basal if len(self.basal) == 1 else self.basal[rows]
-        return self._with(chosen, basal, len(rows))
+        parameters, settings = (
+            {k: v if len(v) == 1 else v[rows] for k, v in table.items()}
+            for table in (self.parameters, self.settings)
+        )
+        return self._with(parameters, settings, len(rows))
 
     def with_parameters(
         self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
     ) -> Self:
-        """Returns the system with other parameters; the basal insulin of the pump stays.
+        """Returns the system with other parameters; the settings of the pumps stay.
 
         The values may require gradients.
         """
         changed = changed_parameters(self.parameters, parameters, num_envs)
-        if len(self.basal) not in (1, num_envs):
-            raise ValueError(
-                f"num_envs: got {num_envs}; allowed: {len(self.basal)}, as there are patients"
-            )
-        return self._with(changed, self.basal, num_envs)
+        patients = max(map(len, self.settings.values()))
+        if patients not in (1, num_envs):
+            raise ValueError(f"num_envs: got {num_envs}; allowed: {patients}, a pump for each")
+        return self._with(changed, self.settings, num_envs)
 
-    def _with(self, parameters: dict[str, Tensor], basal: Tensor, num_envs: int) -> Self:
+    def _with(
+        self, parameters: dict[str, Tensor], settings: dict[str, Tensor], num_envs: int
+    ) -> Self:
         changed = copy.copy(self)
-        for cached in ("_parameter_rows", "_start"):
+        for cached in ("_parameter_rows", "_start", "on_board_at_basal"):
             changed.__dict__.pop(cached, None)
-        changed.num_envs, changed.basal, changed.parameters = num_envs, basal, parameters
+        changed.num_envs, changed.settings, changed.parameters = num_envs, settings, parameters
         return changed
 
     def values(self, state: GlucoseState) -> Float[Tensor, "batch component"]:

@@ -83,9 +83,8 @@ class GlucoseTask(Task):
         hour = (state.interval * system.minutes % DAY).double() * (2 * math.pi / DAY)
         _, ahead = system.meal_ahead(state)
         ahead = ahead if self._announced else torch.zeros_like(hour)
-        rest = self._basal * (2 * 55.0 / 60)  # on board at one's own basal insulin
         columns = (
-            state.on_board.sum(1) / rest - 1,
+            system.on_board_beyond_basal(state) / system.on_board_at_basal,
             ahead / 50,
             hour.sin(),
             hour.cos(),
