@@ -15,7 +15,7 @@ from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.wrappers import Wrapper
 
-OptionValue = bool | int | float | str | list[float]
+OptionValue = bool | int | float | str | list[float] | list[str] | list[list[float]]
 """A system parameter (one number, or one for each environment) or an option of the task."""
 
 AgentConfig = ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig

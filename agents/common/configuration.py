@@ -200,7 +200,8 @@ def _describe(error: ValidationError, data: Any, source: str) -> str:
         case "union_tag_not_found":
             return f"{source}: {key}.{_discriminator(first)}: missing; it must be given"
         case _ if path[:2] == ["environment", "options"] and len(path) > 2:
-            allowed = "a number, true or false, text, or a list of numbers"
+            lists = "a list of numbers, of texts, or of lists of numbers"
+            allowed = f"a number, true or false, text, or {lists}"
         case _:
             # Every member of a union has its own complaint about the same key.
             same = [e["msg"] for e in errors if _locate(e["loc"], data)[0] == path]

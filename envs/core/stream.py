@@ -29,8 +29,12 @@ from separatrix.envs.core.philox import WORD_MASK, philox_torch
 INITIAL_STATE = 0
 PROCESS_NOISE = 1
 TARGET = 2
+MEALS = 3
+SENSOR = 4
 OBSERVATION_NOISE = 2**16
 """Noise of a measurement; noise upon noise takes the purposes that follow."""
+PARAMETERS = 2**17
+"""Parameters that are not the nominal ones; change upon change takes the purposes that follow."""
 
 
 @dataclass(frozen=True)
