@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -195,6 +195,24 @@ class Environment(ABC):
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""
 
+    def with_parameters(
+        self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
+    ) -> Self:
+        """Returns the environment with other physics under the same task.
+
+        The task keeps its numbers: what is wanted, and the units of what is seen, remain those of
+        the parameters that the environment was made with.
+
+        Args:
+            parameters: As for `System.with_parameters`; gradients flow through the values.
+            num_envs: Size of the new batch.
+
+        Raises:
+            ValueError: A parameter is unknown, values have another size, or the parameters of this
+                environment cannot be changed.
+        """
+        raise ValueError(f"the parameters of this {type(self).__name__} cannot be changed")
+
     @abstractmethod
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""
@@ -275,6 +293,15 @@ class ComposedEnvironment(Environment):
         selected = copy.copy(self)
         selected.system, selected.task = system, task
         return selected
+
+    def with_parameters(
+        self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
+    ) -> Self:
+        """Returns the environment with other physics under the same task."""
+        changed = copy.copy(self)
+        changed.system = self.system.with_parameters(parameters, num_envs)
+        changed.task = self.task.with_system(changed.system)
+        return changed
 
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment.

@@ -31,6 +31,7 @@ PROCESS_NOISE = 1
 TARGET = 2
 MEALS = 3
 SENSOR = 4
+DISTURBANCE = 5
 OBSERVATION_NOISE = 2**16
 """Noise of a measurement; noise upon noise takes the purposes that follow."""
 PARAMETERS = 2**17

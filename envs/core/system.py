@@ -30,6 +30,8 @@ class System(ABC):
         differentiable: Whether gradients flow through `advance`.
         parameters: Physical parameters by name, one value for all environments or one for each;
             empty if there are none that may be changed.
+        quick_parameters: Whether `with_parameters` takes no longer than a step, so that parameters
+            may change in every one.
     """
 
     num_envs: int
@@ -38,6 +40,7 @@ class System(ABC):
     control_interval: float
     differentiable: bool = True
     parameters: Mapping[str, Float[Tensor, " rows"]] = MappingProxyType({})
+    quick_parameters: bool = False
 
     @abstractmethod
     def initial_state(self, stream: Stream) -> Any:
@@ -88,10 +91,8 @@ class System(ABC):
 
 
 def changed_parameters(
-    old: Mapping[str, Float[Tensor, " rows"]],
-    new: Mapping[str, Float[Tensor, " rows"]],
-    num_envs: int,
-) -> dict[str, Float[Tensor, " rows"]]:
+    old: Mapping[str, Float[Tensor, " _"]], new: Mapping[str, Float[Tensor, " _"]], num_envs: int
+) -> dict[str, Float[Tensor, " _"]]:
     """Returns the parameters of `System.with_parameters`, in float64 on the CPU.
 
     Raises:

@@ -9,6 +9,8 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from separatrix.envs.core.system import System
+
 
 class Task(ABC):
     """Actions, observations, rewards and ends of episodes, as pure functions of torch tensors.
@@ -59,4 +61,12 @@ class Task(ABC):
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the task of some environments only; itself unless it has a row for each."""
+        return self
+
+    def with_system(self, system: System) -> Self:
+        """Returns the task on the same system with other parameters.
+
+        By default it is itself. A task overrides this to read what it judges, such as a
+        concentration, by the true parameters; its targets and units stay as they are.
+        """
         return self

@@ -24,6 +24,8 @@ from separatrix.envs.core.wrappers import (
     ActionDelay,
     FrameStack,
     ObservationNoise,
+    ParameterDrift,
+    ParameterMismatch,
     PartialObservation,
     RateLimit,
     Wrapper,
@@ -56,6 +58,25 @@ def test_wrappers_are_read_in_order_and_survive_a_round_trip() -> None:
     assert config.environment.wrappers == WRAPPERS
     assert parse_experiment(dump_experiment(config), "file.yaml") == config
     assert load_experiment("debug/lorenz_ppo").environment.wrappers == ()
+
+
+def test_wrappers_of_parameters_are_read() -> None:
+    text = """\
+environment:
+  id: separatrix/Lorenz-v0
+  wrappers:
+    - {kind: parameter_mismatch, spread: {rho: 0.1, sigma: 0.2}}
+    - {kind: parameter_drift, parameter: beta, course: ramp, size: -0.5, steps: 100}
+agent: {algorithm: ppo}
+total_steps: 100
+"""
+    config = parse_experiment(text, "file.yaml")
+    expected = (
+        ParameterMismatch({"rho": 0.1, "sigma": 0.2}),
+        ParameterDrift("beta", "ramp", -0.5, 100),
+    )
+    assert config.environment.wrappers == expected
+    assert parse_experiment(dump_experiment(config), "file.yaml") == config
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What stands between an agent and the physics: noise, delays, missing sensors, slow actuators.
+"""What stands between an agent and the physics it knows: noise, delays, parameters that differ.
 
 A wrapper is a dataclass of numbers that turns any environment into another one, in pure functions
 of a state: shells, controllers and agents take it as they take the first, gradients flow through
@@ -14,6 +14,8 @@ from separatrix.envs.core.wrappers.kinds import (
     ActionDelay,
     FrameStack,
     ObservationNoise,
+    ParameterDrift,
+    ParameterMismatch,
     PartialObservation,
     RateLimit,
     Wrapper,
@@ -24,6 +26,8 @@ __all__ = [
     "ActionDelay",
     "FrameStack",
     "ObservationNoise",
+    "ParameterDrift",
+    "ParameterMismatch",
     "PartialObservation",
     "RateLimit",
     "Wrapper",

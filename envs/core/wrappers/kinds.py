@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from separatrix.envs.core.registration import check_count, suggest
@@ -163,7 +164,119 @@ class FrameStack:
         return StackedObservation(environment, self.frames)
 
 
-Wrapper = ObservationNoise | PartialObservation | ActionDelay | RateLimit | FrameStack
+DISTRIBUTIONS = ("log_normal", "uniform")
+COURSES = ("ramp", "sine", "random_walk", "jump")
+
+
+@dataclass(frozen=True)
+class ParameterMismatch:
+    """Gives the physics other parameters than the nominal ones, new in every episode.
+
+    Each parameter is its nominal value times a factor from the environment's own random stream.
+    `environment.system` and `environment.unwrapped` stay nominal, as the model that a user would
+    have; the task, too, keeps its numbers. The true values stand in the infos, `parameter_` and
+    the name, and in the state, but not in the observation. Where parameters are compiled into the
+    system, as in PDEs, an episode that begins costs as much as making the system.
+
+    Attributes:
+        spread: Of each parameter, by name: for "log_normal" the standard deviation of the factor,
+            whose mean is 1; for "uniform" its largest difference from 1, below 1.
+        distribution: Of the factors, "log_normal" or "uniform".
+
+    Raises:
+        ValueError: There is no parameter, a spread is no number in its range, or the distribution
+            is unknown.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    spread: Mapping[str, float]
+    distribution: str = "log_normal"
+    kind: Literal["parameter_mismatch"] = field(
+        default="parameter_mismatch", kw_only=True, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        _check_member("distribution", self.distribution, DISTRIBUTIONS)
+        if not isinstance(self.spread, Mapping) or not self.spread:
+            got = reprlib.repr(self.spread)
+            raise ValueError(f"spread: got {got}; allowed: a number for each of some parameters")
+        object.__setattr__(self, "spread", dict(self.spread))
+        for name, value in self.spread.items():
+            _check_number(f"spread of {name!r}", value, zero_allowed=True)
+            if self.distribution == "uniform" and value >= 1:
+                raise ValueError(f"spread of {name!r}: got {value!r}; allowed: a number < 1")
+
+    def wrap(self, environment: Environment) -> Environment:
+        """Returns the environment with a truth that differs from its model.
+
+        Raises:
+            ValueError: A parameter is unknown or 0, or those of the environment cannot be changed.
+        """
+        from separatrix.envs.core.wrappers.changed_parameters import MismatchedParameters
+
+        return MismatchedParameters(environment, self.spread, self.distribution)
+
+
+@dataclass(frozen=True)
+class ParameterDrift:
+    """Moves a parameter of the physics during an episode, from its nominal value on.
+
+    The parameter is its nominal value times a factor, a function of seed, episode and step: over
+    the first `steps` steps a "ramp" goes from 1 to 1 + size and stays there; a "sine" is
+    1 + size sin(2 pi step / steps); a "jump" turns 1 to 1 + size at once, at step `steps`; the
+    logarithm of a "random_walk" has the standard deviation size sqrt(step / steps). What is said
+    of truth and model at `ParameterMismatch` holds here; both together multiply.
+
+    Attributes:
+        parameter: Its name.
+        course: "ramp", "sine", "random_walk" or "jump".
+        size: Relative size of the change; above -1, for a sine within (-1, 1).
+        steps: Control intervals that the course takes.
+
+    Raises:
+        ValueError: The course is unknown, or a number is out of its range.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    parameter: str
+    course: str
+    size: float
+    steps: int
+    kind: Literal["parameter_drift"] = field(default="parameter_drift", kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_member("course", self.course, COURSES)
+        check_count("steps", self.steps)
+        limit = 1.0 if self.course == "sine" else math.inf
+        if not _is_real(self.size) or not -1 < self.size < limit:
+            raise ValueError(
+                f"size: got {self.size!r}; allowed: a number > -1, of a sine < 1, so that the "
+                "parameter keeps its sign"
+            )
+
+    def wrap(self, environment: Environment) -> Environment:
+        """Returns the environment with a parameter that moves.
+
+        Raises:
+            ValueError: The parameter is unknown or 0, or those of the environment cannot be changed
+                in every step.
+        """
+        from separatrix.envs.core.wrappers.changed_parameters import DriftingParameter
+
+        return DriftingParameter(environment, self.parameter, self.course, self.size, self.steps)
+
+
+Wrapper = (
+    ObservationNoise
+    | PartialObservation
+    | ActionDelay
+    | RateLimit
+    | FrameStack
+    | ParameterMismatch
+    | ParameterDrift
+)
 
 KINDS: dict[str, Any] = {member.kind: member for member in get_args(Wrapper)}
 
@@ -190,8 +303,9 @@ def _read(value: Any) -> Wrapper:
     kind = value.get("kind")
     if kind not in KINDS:
         raise ValueError(f"wrap: got kind {kind!r}; {suggest(kind, KINDS)}")
-    needed = {f.name for f in fields(KINDS[kind])}
-    if set(value) != needed:
+    known = fields(KINDS[kind])
+    needed = {"kind", *(f.name for f in known if f.default is MISSING)}
+    if not needed <= set(value) <= {f.name for f in known}:
         found = ", ".join(map(str, value))
         raise ValueError(f"wrap: got {found}; {kind} needs {', '.join(sorted(needed))}")
     return KINDS[kind](**value)
@@ -199,7 +313,17 @@ def _read(value: Any) -> Wrapper:
 
 def _check_number(name: str, value: Any, *, zero_allowed: bool) -> None:
     """Raises ValueError if a value is no finite number or too small."""
-    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not real or value < 0 or (value == 0 and not zero_allowed):
+    if not _is_real(value) or value < 0 or (value == 0 and not zero_allowed):
         sign = ">=" if zero_allowed else ">"
         raise ValueError(f"{name}: got {value!r}; allowed: a finite number {sign} 0")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_member(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError if a value is not one of some words."""
+    if not isinstance(value, str) or value not in allowed:
+        got = reprlib.repr(value)
+        raise ValueError(f"{name}: got {got}; {suggest(value, allowed)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -52,11 +53,19 @@ class WrappedEnvironment(Environment):
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""
         inner = self.inner.select(rows)
-        if inner is self.inner:
-            return self
-        selected = copy.copy(self)
-        selected.inner, selected.system = inner, inner.system
-        return selected
+        return self if inner is self.inner else self.around(inner)
+
+    def with_parameters(
+        self, parameters: Mapping[str, Float[Tensor, " rows"]], num_envs: int
+    ) -> Self:
+        """Returns the environment with other physics inside the same wrappers."""
+        return self.around(self.inner.with_parameters(parameters, num_envs))
+
+    def around(self, inner: Environment) -> Self:
+        """Returns the same wrapper around another environment of the same kind."""
+        other = copy.copy(self)
+        other.inner, other.system = inner, inner.system
+        return other
 
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""
