@@ -1,0 +1,1 @@
+"""Data assimilation: ensembles of states, and parameters, that follow observations."""
