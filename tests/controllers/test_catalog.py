@@ -22,6 +22,8 @@ ENVIRONMENTS = {
     "ogy": "Henon-v0",
     "proportional": "KuramotoSivashinsky-v0",
     "lift_feedback": "RotaryCylinder-v0",
+    "basal_bolus": "Glucose-v0",
+    "glucose_pid": "Glucose-v0",
 }
 
 
