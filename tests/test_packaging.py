@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LINKED = ("agents", "configs", "controllers", "envs")
 SOURCES = (*LINKED, "src", "pyproject.toml", "README.md", "LICENSE")
 GENERATED = ("__pycache__", "*.egg-info")
-DATA = {".yaml", ".npz", ".json", ".typed"}
+DATA = {".yaml", ".npz", ".json", ".csv", ".typed"}
 
 # Run first in a process that must not use the network.
 OFFLINE = """

@@ -77,7 +77,7 @@ def same_meals(schedule: Any, days: int, stream: Stream) -> Meals:
         days: Number of days.
         stream: Of the environments.
     """
-    pairs = read_schedule(schedule)
+    pairs = read_schedule(schedule) or [(0.0, 0.0)]
     table = torch.tensor(pairs, dtype=torch.float64, device=stream.seed.device).view(-1, 2)
     start = DAY * torch.arange(days, dtype=torch.float64, device=table.device)[:, None]
     minutes = (start + table[:, 0]).flatten().expand(len(stream.seed), -1)

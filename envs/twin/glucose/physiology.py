@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from separatrix.envs.core.stream import Stream
@@ -49,10 +49,6 @@ class Responses:
     action_time: Float64[Tensor, " rows"]
     carbohydrate_ratio: Float64[Tensor, " rows"]
 
-    def select(self, rows: Bool[Tensor, " rows"]) -> Responses:
-        """Returns those of some patients."""
-        return Responses(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
-
 
 def measure(
     parameters: Mapping[str, Float64[Tensor, " rows"]], fasting_glucose: Float64[Tensor, " rows"]
@@ -66,9 +62,12 @@ def measure(
     Raises:
         ValueError: Some have no basal insulin that keeps them there.
     """
+    unknown = torch.ones_like(fasting_glucose)  # the pump's settings, which nothing here uses
     system = GlucoseSystem(
         parameters,
         fasting_glucose,
+        unknown,
+        unknown,
         num_envs=len(fasting_glucose),
         control_interval=STEP,
         days=1,
@@ -90,7 +89,8 @@ def measure(
     peak, place = eaten.max(0)
     injected = simulate(system, none, BOLUS * weight, 20 * 60)
     fall = fasting_glucose - glucose_of(injected).amin(0)
-    passed = (_action(parameters, injected).cumsum(0) / _action(parameters, injected).sum(0)) < 0.8
+    action = _action(parameters, injected).cumsum(0)
+    passed = (action < 0.8 * action[-1]).sum(0)
     low, high = none, none + LARGEST_BOLUS
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -99,10 +99,10 @@ def measure(
     return Responses(
         basal=system.basal,
         rise=peak - fasting_glucose,
-        peak_time=(place + 1.0) * STEP,
+        peak_time=(place + 1).double() * STEP,
         lowest=eaten.amin(0),
         correction_factor=fall / (BOLUS * weight),
-        action_time=passed.sum(0).double() * STEP,
+        action_time=passed.double() * STEP,
         carbohydrate_ratio=grams / high,
     )
 

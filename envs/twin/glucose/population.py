@@ -34,13 +34,13 @@ from torch import Tensor
 from separatrix.envs.core.registration import check_count, suggest
 from separatrix.envs.twin.glucose.model import PARAMETERS
 from separatrix.envs.twin.glucose.patients import COLUMNS, Patient
-from separatrix.envs.twin.glucose.physiology import Responses, measure
+from separatrix.envs.twin.glucose.physiology import measure
 
 GROUPS = ("adult", "adolescent", "child")
 VERSION = 1
 """Of the population, to change with its numbers."""
-BLOCK = 32
-"""Patients drawn at a time, whatever the count: the first ones of a seed are always the same."""
+BLOCK = 128
+"""Candidates measured at a time; those of a seed are the same whatever it is."""
 DIGITS = 6
 """Significant ones of what is drawn, which the last bits of a machine's logarithm do not reach."""
 
@@ -62,9 +62,9 @@ DISTRIBUTIONS: dict[str, tuple[tuple[float, float, float], float]] = {
     # the brain's share of the weight (D. Bier et al., Diabetes 26 (1977) 1016).
     "EGPb": ((2.4, 3.0, 4.0), 0.10),
     "Fsnc": ((1.0, 1.3, 2.0), 0.05),
-    # Sensitivity to insulin of liver and tissues: about a third less than in the healthy (R. DeFronzo
-    # et al., Diabetes 31 (1982) 795), least in puberty (S. Amiel et al., N. Engl. J. Med. 315 (1986)
-    # 215), highest before it.
+    # Sensitivity to insulin of liver and tissues: about a third less than in the healthy (R.
+    # DeFronzo et al., Diabetes 31 (1982) 795), least in puberty (S. Amiel et al., N. Engl. J. Med.
+    # 315 (1986) 215), highest before it.
     "kp3": ((0.0070, 0.0065, 0.0100), 0.30),
     "Vmx": ((0.031, 0.027, 0.040), 0.30),
     "kp2": ((0.0021, 0.0021, 0.0021), 0.30),
@@ -151,7 +151,7 @@ def _tied(q: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "m30": q["m1"] * EXTRACTION / (1 - EXTRACTION),
         "kmin": q["kmax"] * q["slowing"],
         "b": 1 - q["1-b"],
-        # Rest at the fasting glucose: production is EGPb, and all that the brain leaves is taken up.
+        # Rest at the fasting glucose: production is EGPb; tissues take what the brain leaves.
         "kp1": q["EGPb"] + q["kp2"] * plasma + q["kp3"] * q["Ib"],
         "Vm0": (q["EGPb"] - q["Fsnc"]) * (q["Km0"] + tissue) / tissue,
     }
@@ -196,8 +196,8 @@ CHECKS: dict[str, Callable[[Draw], Tensor]] = {
     # Rapid insulin acts for 3 to 5 hours, large boluses for up to 7 (T. Heise et al., Diabetes Care
     # 30 (2007) 2746, and the settings of pumps).
     "action": lambda d: _between(180, d.responses.action_time, 420),
-    # The rules of the clinic, 1700 mg/dL and 500 g over the daily units (P. Davidson et al., Endocr.
-    # Pract. 14 (2008) 1095), whose own scatter is large: within a factor of three.
+    # The rules of the clinic, 1700 mg/dL and 500 g over the daily units (P. Davidson et al.,
+    # Endocr. Pract. 14 (2008) 1095), whose own scatter is large: within a factor of three.
     "correction": lambda d: _between(1700 / 3, d.responses.correction_factor * _daily(d), 3 * 1700),
     "ratio": lambda d: _between(500 / 3, d.responses.carbohydrate_ratio * _daily(d), 3 * 500),
 }
@@ -245,7 +245,7 @@ def write(path: Path, count: int, seed: int) -> None:
         "# Patients with type-1 diabetes that do not exist; research only. Drawn by",
         f"# python -m separatrix.envs.twin.glucose.population --seed {seed} --count {count}",
         f"# population {VERSION}, seed {seed}",
-        "# CR: carbohydrate ratio, g/U; CF: correction factor, mg/dL/U; Gb: fasting glucose, mg/dL.",
+        "# Gb: fasting glucose, mg/dL; CR: carbohydrate ratio, g/U; CF: correction factor, mg/dL/U",
     ]
     rows: list[list[str]] = []
     for group in GROUPS:
@@ -254,7 +254,7 @@ def write(path: Path, count: int, seed: int) -> None:
         reasons = ", ".join(f"{name} {times}" for name, times in failed.items() if times)
         print(f"{group}: {drawn} candidates, of which failed {reasons}")
         for p in patients:
-            numbers = p.parameters | {"Gb": p.fasting_glucose}
+            numbers = dict(p.parameters) | {"Gb": p.fasting_glucose}
             numbers |= {"CR": p.carbohydrate_ratio, "CF": p.correction_factor}
             rows.append([p.name, *(f"{numbers[name]:.{DIGITS}g}" for name in COLUMNS[1:])])
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 """Errors of a continuous glucose sensor: a Johnson SU variable of an autoregressive process.
 
 Every 15 minutes e <- 0.7 (e + n) with a standard normal n, and the error is xi + lambda sinh((e -
-gamma) / delta) in mg/dL; between these times a cubic goes through four neighbours. Its mean is 0.78,
+gamma) / delta) in mg/dL; between these times a cubic goes through four neighbours. Its mean is 0.72,
 its standard deviation 11.7 mg/dL, and 15 minutes apart errors correlate by 0.69. M. Breton,
 B. Kovatchev, J. Diabetes Sci. Technol. 2 (2008) 853; numbers as in simglucose (J. Xie, 2018).
 """  # noqa: E501

@@ -18,7 +18,13 @@ from separatrix.envs.core.system import State, System, changed_parameters
 from separatrix.envs.steppers.ode_system import choose_backend, make_stepper, rows_of, traced
 from separatrix.envs.steppers.torch_backend import Interval
 from separatrix.envs.twin.glucose.fasting import basal_insulin, fasting_state
-from separatrix.envs.twin.glucose.meals import DAY, draw_meals, read_schedule, same_meals
+from separatrix.envs.twin.glucose.meals import (
+    DAY,
+    LARGEST_MEAL,
+    draw_meals,
+    read_schedule,
+    same_meals,
+)
 from separatrix.envs.twin.glucose.model import COMPARTMENTS, MEMORY, glucose
 from separatrix.envs.twin.glucose.sensor import (
     LARGEST,
@@ -90,6 +96,8 @@ class GlucoseSystem(System):
     Raises:
         ValueError: An argument is not allowed; the message says what is.
     """
+
+    quick_parameters = True
 
     def __init__(
         self,
@@ -185,11 +193,21 @@ class GlucoseSystem(System):
         return replace(state, readings=reading[:, None].expand(-1, READINGS).clone())
 
     def advance(self, state: GlucoseState, control: Float[Tensor, "batch control"]) -> GlucoseState:
-        """Advances by one control interval under basal insulin (U/h) and a bolus (U)."""
+        """Advances by one control interval.
+
+        Args:
+            state: Of the patients.
+            control: Basal insulin (U/h) and a bolus (U); and, where a record tells of meals, the
+                carbohydrates (g) of one that begins now, beside the scheduled ones.
+        """
         basal = control[:, 0].clamp(0, LARGEST_BASAL)
         bolus = control[:, 1].clamp(0, LARGEST_BOLUS)
         delivered = basal * (self.minutes / 60) + bolus
         minute, size = self.meal_ahead(state)
+        if control.shape[1] == 3:
+            eaten = control[:, 2].double().clamp(0, LARGEST_MEAL)
+            now = (state.interval * self.minutes).double()
+            minute, size = torch.where(eaten > 0, now, minute), size + eaten
         inputs = torch.stack(
             (delivered / self.minutes, size.to(self.dtype), minute.to(self.dtype)), 1
         )

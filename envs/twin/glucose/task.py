@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Self
 
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.core.environment import action_box
+from separatrix.envs.core.system import System
 from separatrix.envs.core.task import Task
 from separatrix.envs.twin.glucose.meals import DAY
 from separatrix.envs.twin.glucose.risk import (
@@ -133,6 +135,13 @@ class GlucoseTask(Task):
             "bolus": control[:, 1],
             "carbohydrates": self._system.meal_ahead(state)[1].to(glucose),
         }
+
+    def with_system(self, system: System) -> Self:
+        """Returns the task that reads glucose by other parameters; the pump stays as it was."""
+        assert isinstance(system, GlucoseSystem)
+        changed = copy.copy(self)
+        changed._system = system
+        return changed
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the task of some environments only; itself if they are one patient."""
