@@ -6,10 +6,11 @@ import torch
 from separatrix.controllers.catalog import make_controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.glucose import BasalBolus, GlucosePID
-from separatrix.envs.core.environment import ComposedEnvironment
+from separatrix.envs.core.environment import ComposedEnvironment, Environment
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.core.wrappers import ActionDelay
 from separatrix.envs.twin.glucose.patients import find_patient, patient_names
+from separatrix.envs.twin.glucose.system import GlucoseSystem
 from separatrix.envs.twin.glucose.task import GlucoseTask
 
 
@@ -17,6 +18,12 @@ def doses(environment: ComposedEnvironment, action: torch.Tensor) -> list[float]
     """Basal insulin in U/h and bolus in U of one patient."""
     found: list[float] = environment.task.control(action)[0].tolist()
     return found
+
+
+def own_basal(environment: Environment) -> torch.Tensor:
+    """Basal insulin of the patients, U/h."""
+    assert isinstance(environment.system, GlucoseSystem)
+    return environment.system.basal
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def test_a_bolus_is_carbohydrates_over_their_ratio(eats_at_once: ComposedEnviron
     assert patient.fasting_glucose < 150  # nothing to correct
     controller = BasalBolus(eats_at_once)
     basal, bolus = doses(eats_at_once, controller.act(observation, state))
-    assert basal == pytest.approx(float(eats_at_once.system.basal))
+    assert basal == pytest.approx(float(own_basal(eats_at_once)))
     assert bolus == pytest.approx(60 / patient.carbohydrate_ratio)
     later = eats_at_once.step(state, controller.act(observation, state)).state
     assert doses(eats_at_once, controller.act(observation, later))[1] == 0
@@ -70,7 +77,7 @@ def test_pid_gives_basal_at_the_target_and_more_above_and_never_less_than_none()
     state.readings[:] = torch.tensor([120.0, 150.0, 45.0])[:, None]
     controller = GlucosePID(environment, integral_time=1e12)
     control = environment.task.control(controller.act(observation, state))
-    own = environment.system.basal
+    own = own_basal(environment)
     torch.testing.assert_close(control[:, 0] / own, torch.tensor([1.0, 1.5, 0.0]).double())
     assert (control[:, 1] == 0).all()
     falling = 120.0 + 10.0 * torch.arange(11, -1, -1, dtype=torch.float64)
@@ -123,5 +130,5 @@ def test_actions_give_back_the_doses_that_they_were_made_of() -> None:
     torch.testing.assert_close(task.control(task.action(basal, bolus)).T[0], basal)
     torch.testing.assert_close(task.control(task.action(basal, bolus)).T[1], bolus)
     most = task.control(task.action(basal * 100, bolus * 100))
-    own = environment.system.basal.float()  # type: ignore[attr-defined]
+    own = own_basal(environment).float()
     torch.testing.assert_close(most, torch.stack((4 * own, 24 * own), 1))
