@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from separatrix.envs.steppers import kernel_functions, vector_math
 from separatrix.envs.steppers.fused import FusedStepper
@@ -21,17 +18,12 @@ from separatrix.envs.steppers.kernel_cache import load_kernel
 from separatrix.envs.steppers.numba_source import kernel_source
 from separatrix.envs.steppers.printing import Block
 from separatrix.envs.steppers.symbolic import Program
-from separatrix.envs.steppers.tangent_program import tangent_program
 from separatrix.envs.steppers.torch_backend import Interval, StepResult, TorchStepper
 
 THREADED_FROM = 500_000
 """Arithmetic operations in a call from which threads share the work, about 40 microseconds of it:
 some 1300 Lorenz systems of ten RK4 steps, or 90 of Lorenz-96. Less work stays serial: threads
 would not pay, and a process that has run no threaded kernel can be forked safely."""
-
-MOST_TANGENTS = 100
-"""Derivatives in the state of a kernel, at most: ten by ten compile in seconds, the 3200 of
-Lorenz-96 never would, and are left to the torch reference."""
 
 NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
@@ -52,9 +44,7 @@ def keep_forks_alive() -> None:
 class NumbaStepper(FusedStepper):
     """Advances a batch on the CPU by one kernel call.
 
-    Gradients by states and actions come from a second kernel, which integrates the derivatives
-    beside the state and is made when it is first needed; those by parameters, and of large systems,
-    from the torch reference, which takes several times as long.
+    Gradients come from other kernels, which are made when they are first needed.
 
     Args:
         program: What to compute.
@@ -93,17 +83,9 @@ class NumbaStepper(FusedStepper):
     @cached_property
     def differentiable(self) -> TorchStepper:
         """The reference, with the integral and its derivatives from a kernel."""
-        reference = self.reference
-        program = reference.program
-        tangents = len(program.state) * (len(program.state) + len(program.control))
-        if program.jump or tangents > MOST_TANGENTS:
-            return reference
-        varied = tangent_program(program)
-        endless = np.full(len(varied.state), np.inf)
-        interval = replace(reference.interval, low=-endless, high=endless)
-        dtype = {numpy: torch for torch, numpy in NUMPY_DTYPES.items()}[self._dtype]
-        kernel = NumbaStepper(varied, reference.scheme, interval, dtype)
-        return TangentStepper(program, reference.scheme, reference.interval, kernel)
+        from separatrix.envs.steppers.tangent_stepper import differentiable_stepper
+
+        return differentiable_stepper(self.reference, self._dtype)
 
     def _observe(self, values: Tensor, parameters: Tensor) -> Tensor:
         action = values.new_zeros((values.shape[0], self._num_actions))
@@ -167,53 +149,3 @@ class NumbaStepper(FusedStepper):
                 f"allowed: {self._dtype} of shape {shape}"
             )
         return array
-
-
-class TangentStepper(TorchStepper):
-    """A torch stepper whose integral and its derivatives by state and control come from a kernel.
-
-    Args:
-        program: What to compute.
-        scheme: The Runge-Kutta scheme.
-        interval: Constants of the control interval.
-        kernel: The stepper of the program's `tangent_program`.
-    """
-
-    def __init__(
-        self, program: Program, scheme: Tableau, interval: Interval, kernel: NumbaStepper
-    ) -> None:
-        super().__init__(program, scheme, interval)
-        self._kernel = kernel
-
-    def integrate(
-        self,
-        x: Float[Tensor, "state batch"],
-        u: Float[Tensor, "control batch"],
-        p: Float[Tensor, "parameter rows"],
-    ) -> Float[Tensor, "state batch"]:
-        """Integrates by the kernel, unless derivatives by parameters are asked for."""
-        if p.requires_grad:
-            return super().integrate(x, u, p)
-        integral: Tensor = _Integral.apply(x, u, p, self._kernel)
-        return integral
-
-
-class _Integral(torch.autograd.Function):
-    """State at the end of an interval, with the derivatives that were integrated beside it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, u: Tensor, p: Tensor, kernel: NumbaStepper) -> Tensor:
-        n, batch = x.shape
-        identity = torch.eye(n, n + len(u), dtype=x.dtype).flatten().expand(batch, -1)
-        result = kernel(torch.cat((x.T, identity), 1), u.T, p).next_values
-        ctx.save_for_backward(result[:, n:].view(batch, n, -1))
-        return result[:, :n].T
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (tangents,) = ctx.saved_tensors
-        n = len(gradient)
-        # A product and a sum: the rounding of a matrix product depends on batch and alignment.
-        found = (gradient.T[:, :, None] * tangents).sum(1).T
-        return found[:n], found[n:], None, None
