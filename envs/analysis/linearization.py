@@ -38,6 +38,8 @@ STILL = 1e-5
 """A target that a step moves by more than this, relative to its size, is no equilibrium."""
 CHUNK = 512
 """Directions that are carried at once, to spare memory."""
+MOST_COORDINATES = 16384
+"""Of a state that is linearized: matrices of that size take 2 GiB in float64."""
 
 
 @runtime_checkable
@@ -103,8 +105,9 @@ def linearize(
 
     Raises:
         ValueError: The task has no equilibrium and no state is given, or its target is none; an
-            argument has the wrong size; the step leaves the safe box; or continuous time is asked
-            of a map, of another kind of environment, or of a wrapper with a memory.
+            argument has the wrong size; the step leaves the safe box; continuous time is asked
+            of a map, of another kind of environment, or of a wrapper with a memory; or the state
+            is too large for matrices of its size.
     """
     environment = _silent(environment)
     stepped = environment  # what shows less of a state steps it all the same
@@ -123,6 +126,11 @@ def linearize(
     point = _equilibrium(stepped, dtype) if state is None else _placed(stepped, state, dtype)
     values = flatten(point)
     rows, n, m = *values.shape, environment.action_space.shape[0]
+    if n > MOST_COORDINATES:
+        raise ValueError(
+            f"linear models have matrices of the state's size, which is {n} for "
+            f"{_name(environment)}; allowed: up to {MOST_COORDINATES}"
+        )
     held = _rows("action", values.new_zeros((1, m)) if action is None else action, rows, m)
     held = held.to(values)
     if ode is not None and time == "continuous":

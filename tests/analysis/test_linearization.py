@@ -166,6 +166,13 @@ def test_bad_arguments_are_refused() -> None:
             linearize(other, time="continuous")
 
 
+def test_states_too_large_for_matrices_are_refused() -> None:
+    environment = make_environment("RotaryCylinder-v0", start="impulsive")
+    state = flatten(environment.reset(0)[0])
+    with pytest.raises(ValueError, match=r"the state's size, which is \d+ for .*; allowed: up to"):
+        linearize(environment, state)
+
+
 def test_eigenvalues_come_most_unstable_first() -> None:
     for time in ("discrete", "continuous"):
         values = linearize(make_environment("Lorenz-v0"), time=time).eigenvalues()[0]
