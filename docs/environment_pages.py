@@ -15,6 +15,8 @@ from separatrix.envs.steppers.ode import Group, OdeDefinition
 from separatrix.envs.steppers.ode_system import OdeSystem
 from separatrix.envs.steppers.spectral_system import SpectralSystem
 from separatrix.envs.steppers.symbolic import trace
+from separatrix.envs.twin.glucose import model as glucose_model
+from separatrix.envs.twin.glucose.system import GlucoseSystem
 
 LONGEST = 400
 """Characters of LaTeX; the right-hand side of a longer equation is not printed."""
@@ -54,7 +56,7 @@ number, or one for each environment of a batch.
 """
 CAPTION = """\
 Left: an episode without control; of a field on a plane, how it ends. Middle: the same start under
-LQR, of bodies in a stream under feedback of their lift, or under random actions where the task has
+LQR, of bodies in a stream under feedback of their lift, of patients under boluses, or under random actions where the task has
 no equilibrium to linearize at, which is dashed, or a star. If LQR does not reach it from the
 environment's own start, both start near it, but for fields. Right: `env.render()` when the left
 one ends.
@@ -123,6 +125,9 @@ def page(entry: Registration, gates: Sequence[Gate]) -> str:
         equations = EQUATIONS.format(printed=_printed(environment.system), source=source)
     elif isinstance(environment.system, LatticeSystem):
         equations = EQUATIONS.format(printed=NAVIER_STOKES, source=source)
+    elif isinstance(environment.system, GlucoseSystem):
+        source = inspect.cleandoc(glucose_model.__doc__ or "")
+        equations = EQUATIONS.format(printed="", source=source)
     options = [f"| `{name}` | {_value(value)} |" for name, value in entry.options.items()]
     return PAGE.format(
         name=page_name(entry),

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
+from separatrix.controllers.glucose import BasalBolus
 from separatrix.controllers.lift_feedback import LiftFeedback
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import RandomController, ZeroController
@@ -25,6 +26,7 @@ from separatrix.envs.fluid.pictures import SPAN, colours
 from separatrix.envs.steppers.lattice_system import LatticeSystem
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
+from separatrix.envs.twin.glucose.system import GlucoseSystem
 
 FINE = 4  # samples of a curve in a control interval
 SPACE, LINES = 3, 8  # most states drawn as one curve in space, and as curves over time
@@ -81,7 +83,10 @@ def draw(entry: Registration) -> bytes:
         axes.set_title(title)
         if len(names) == SPACE:
             axes.set_box_aspect(None, zoom=0.86)  # else the last label is cut off
-        if len(names) <= SPACE:
+        if isinstance(environment.system, GlucoseSystem):
+            _lines(axes, episode.states, target, names, spacing / 60)
+            axes.set_xlabel("hour")
+        elif len(names) <= SPACE:
             line = "-" if _samples(environment) > 1 else " ."
             _orbit(axes, episode.states, target, names, colour, line)
             _limits(axes, episode.states if near else both)
@@ -113,6 +118,8 @@ def _components(environment: Environment, state: Any) -> Float[Tensor, "1 compon
         return state.values
     if isinstance(state, FieldState):
         return state.field[:, 0].flatten(1)
+    if isinstance(environment.system, GlucoseSystem):
+        return torch.stack((environment.system.glucose(state), state.readings[:, -1]), 1)
     return environment.observe(state)
 
 
@@ -126,6 +133,8 @@ def _names(environment: Environment) -> Sequence[str]:
         return environment.system.definition.state_names
     if isinstance(environment.system, SpectralSystem):
         return [f"point {i}" for i in range(environment.system.grid.points)]
+    if isinstance(environment.system, GlucoseSystem):
+        return ["glucose, mg/dL", "reading, mg/dL"]
     return [f"observation {i}" for i in range(environment.observation_space.shape[0])]
 
 
@@ -133,6 +142,8 @@ def _feedback(environment: Environment) -> tuple[Controller, str, np.ndarray | N
     """Returns a controller, its name, and the equilibrium it holds."""
     if isinstance(environment.system, LatticeSystem):
         return LiftFeedback(environment), "feedback of the lift", None
+    if isinstance(environment.system, GlucoseSystem):
+        return BasalBolus(environment), "basal insulin and boluses", None
     try:
         controller = LQR(environment)
         fields = isinstance(environment.system, SpectralSystem)  # of them no target is drawn

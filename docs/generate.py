@@ -22,6 +22,7 @@ import environment_pictures
 import field_tables
 import hyper_parameters
 import result_tables
+import twin_tables
 import validation_page
 from environment_pages import page_name
 
@@ -61,6 +62,7 @@ def pages() -> dict[Path, str]:
         **result_tables.tables(),
         **field_tables.tables(),
         **body_tables.tables(),
+        **twin_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"

@@ -55,9 +55,7 @@ def follow(content: dict[str, Any]) -> str:
                 f"{row['covered']:.2f}" if known else "",
             ]
         )
-    heading = (
-        "way | RMSE, mg/dL: | of the worst patient: | spread: | CRPS: | 90 % intervals cover:"
-    )
+    heading = "way | RMSE, mg/dL: | of the worst patient: | spread: | CRPS: | 90 % intervals cover:"
     return lines(heading, rows, content)
 
 
