@@ -1,14 +1,15 @@
 """Doses insulin for thirty patients by rule, by feedback, by planning and by learned policies.
 
-Every controller meets the same days, each from midnight to midnight, of seeds from 1000 on; planners
-the first of them. Reported, as means over the days with their bootstrap intervals, are the shares of
-time in, below and above the range of 70 to 180 mg/dL, and below 54 mg/dL; the mean risk of Kovatchev
-and its parts of low and of high glucose; the insulin of a day; the episodes that ended in death; and
-the wall time of a decision for one patient.
+Every controller meets the same days, each from midnight to midnight, of seeds from 1000 on;
+planners the first of them. Reported, as means over the days with their bootstrap intervals, are the
+shares of time in, below and above the range of 70 to 180 mg/dL, and below 54 mg/dL; the mean risk of
+Kovatchev and its parts of low and of high glucose; the insulin of a day; the episodes that ended in
+death; and the wall time of a decision for one patient.
 
 Basal-bolus, PID and learned policies see the sensor; of the meal, all but PID see its carbohydrates
 in the step in which it begins. Planners know the patient's parameters and state, and all meals that
-are to come: what they reach is a bound, not a proposal.
+are to come: what they reach is a bound, not a proposal. Their settings were tried on the adults of
+this table: with a horizon of three hours insulin acts after the plan ends, and kills.
 
     python benchmarks/glucose_control.py --output docs/results/glucose_control.json
 """
@@ -37,7 +38,7 @@ QUANTITIES = (
 )  # fmt: skip
 RULES: dict[str, dict[str, Any]] = {"zero": {}, "basal_bolus": {}, "glucose_pid": {}}
 PLANNERS: dict[str, dict[str, Any]] = {
-    "gradient_mpc": {"horizon": 36, "starts": 2, "iterations": 3, "learning_rate": 0.05},
+    "gradient_mpc": {"horizon": 60, "starts": 2, "iterations": 4, "learning_rate": 0.01},
 }
 
 

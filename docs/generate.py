@@ -21,6 +21,7 @@ import environment_pages
 import environment_pictures
 import field_tables
 import hyper_parameters
+import medida_tables
 import result_tables
 import twin_tables
 import validation_page
@@ -62,6 +63,7 @@ def pages() -> dict[Path, str]:
         **result_tables.tables(),
         **field_tables.tables(),
         **body_tables.tables(),
+        **medida_tables.tables(),
         **twin_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
