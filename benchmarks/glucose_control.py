@@ -2,9 +2,9 @@
 
 Every controller meets the same days, each from midnight to midnight, of seeds from 1000 on;
 planners the first of them. Reported, as means over the days with their bootstrap intervals, are the
-shares of time in, below and above the range of 70 to 180 mg/dL, and below 54 mg/dL; the mean risk of
-Kovatchev and its parts of low and of high glucose; the insulin of a day; the episodes that ended in
-death; and the wall time of a decision for one patient.
+shares of time in, below and above the range of 70 to 180 mg/dL, and below 54 mg/dL; the mean risk
+of Kovatchev and its parts of low and of high glucose; the insulin of a day; the episodes that ended
+in death; and the wall time of a decision for one patient.
 
 Basal-bolus, PID and learned policies see the sensor; of the meal, all but PID see its carbohydrates
 in the step in which it begins. Planners know the patient's parameters and state, and all meals that
