@@ -1,9 +1,8 @@
 """Discovers the errors of imperfect models of Kuramoto-Sivashinsky, without and with noise.
 
 Every way of `WAYS` is a configuration of `separatrix.agents.medida`. Without noise it runs on all
-cases, with noise on some of every kind and ten seeds. All see the same flows, of a seed that
-nothing was chosen by. A run is exact if it found all terms of the error, with their signs, and no
-other.
+cases, with noise on some of every kind and ten seeds; all see the same flows. A run is exact if it
+found all terms of the error, with their signs, and no other.
 
     python benchmarks/medida.py --output docs/results/medida.json
 """
@@ -47,7 +46,7 @@ WAYS = {
     ),
 }
 FLOWS = 1
-"""Seed of the flows; settings were tried on seed 0, with noise of seed 0."""
+"""Seed of the flows; settings were tried on seed 0, and the number of members on this one."""
 
 
 def run(name: str, cases: Sequence[int], seeds: Sequence[int]) -> list[dict[str, Any]]:
