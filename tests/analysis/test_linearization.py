@@ -57,8 +57,11 @@ MODELLED = [name for name, entry in REGISTRY.items() if "resolution" not in entr
 def test_discrete_model_equals_central_differences_of_a_step(name: str) -> None:
     backend = "torch" if "torch" in REGISTRY[name].backends else "auto"
     points: dict[str, Any] = {"points": 24} if "points" in REGISTRY[name].options else {}
-    environment = make_environment(name, 3, dtype="float64", backend=backend, **points)
+    eats = {"meals": [(0, 60)]} if "meals" in REGISTRY[name].options else {}
+    environment = make_environment(name, 3, dtype="float64", backend=backend, **points, **eats)
     state, _ = environment.reset(5)
+    if eats:  # the beginning of a meal is no smooth moment, its middle is
+        state = environment.step(state, torch.zeros(3, 2)).state
     generator = torch.Generator().manual_seed(1)
     shape = (3, *environment.action_space.shape)
     action = 1.6 * torch.rand(shape, generator=generator).double() - 0.8

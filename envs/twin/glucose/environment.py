@@ -24,9 +24,9 @@ FIRST_PATIENT = "adult#001"
 class Glucose:
     """Keep the glucose of a person with type-1 diabetes in range by insulin.
 
+    ## Description
     Research only, not for treatment decisions.
 
-    ## Description
     Without insulin of one's own, every meal drives blood glucose up for hours, and too much insulin
     drives it down to where one faints. Insulin under the skin acts late and cannot be taken back;
     the sensor shows what was, with an error. Thirteen compartments describe a patient; there are
