@@ -57,7 +57,7 @@ MODELLED = [name for name, entry in REGISTRY.items() if "resolution" not in entr
 def test_discrete_model_equals_central_differences_of_a_step(name: str) -> None:
     backend = "torch" if "torch" in REGISTRY[name].backends else "auto"
     points: dict[str, Any] = {"points": 24} if "points" in REGISTRY[name].options else {}
-    eats = {"meals": [(0, 60)]} if "meals" in REGISTRY[name].options else {}
+    eats: dict[str, Any] = {"meals": [(0, 60)]} if "meals" in REGISTRY[name].options else {}
     environment = make_environment(name, 3, dtype="float64", backend=backend, **points, **eats)
     state, _ = environment.reset(5)
     if eats:  # the beginning of a meal is no smooth moment, its middle is
