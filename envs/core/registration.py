@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = "separatrix"
 
+LONGEST_LIST = 350
+"""Characters of the names that an error message shows."""
+
 Builder = Callable[..., "Environment"]
 
 
@@ -91,11 +94,18 @@ def register(
 
 
 def suggest(name: object, allowed: Iterable[str]) -> str:
-    """Returns what is allowed, and the nearest name if one is near, for an error message."""
+    """Returns what is allowed, and the nearest name if one is near, for an error message.
+
+    Of a list too long for a message the names that are most alike are shown.
+    """
     allowed = list(allowed)
     near = difflib.get_close_matches(str(name), allowed, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}allowed: {', '.join(allowed)}"
+    shown = ", ".join(allowed)
+    if len(shown) > LONGEST_LIST:
+        alike = difflib.get_close_matches(str(name), allowed, n=5, cutoff=0.0)
+        shown = f"{', '.join(alike)} and {len(allowed) - len(alike)} others"
+    return f"{hint}allowed: {shown}"
 
 
 def find(environment_id: str) -> Registration:
