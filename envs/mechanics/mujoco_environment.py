@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, Self
 
+import mujoco
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from separatrix.envs.core.environment import ArrayStepper, Environment, Transition, action_box
 from separatrix.envs.mechanics.mujoco_system import MujocoState, MujocoSystem, as_arrays
+from separatrix.envs.mechanics.mujoco_task import MujocoTask
 
-HIDDEN = 2
-"""The first positions, x and y, are not observed: nothing depends on where the body is."""
-
-
-@dataclass(frozen=True)
-class MoveForward:
-    """The task of Gymnasium's bodies: move along x, the first position, at little cost of control.
-
-    Observations are all other positions but y, the second, and the velocities, as they are. The
-    reward is, with x before and after the step, dt apart,
-
-        forward_reward_weight dx / dt - ctrl_cost_weight |action|^2
-
-    Attributes:
-        forward_reward_weight: See above.
-        ctrl_cost_weight: See above.
-    """
-
-    forward_reward_weight: float
-    ctrl_cost_weight: float
-
-    def reward(
-        self, forward_velocity: Float64[np.ndarray, " batch"], action: Float[np.ndarray, "batch _"]
-    ) -> Float64[np.ndarray, " batch"]:
-        """Returns the reward of a step."""
-        cost = self.ctrl_cost_weight * np.square(action).sum(-1)
-        return self.forward_reward_weight * forward_velocity - cost
-
-    def reward_range(self, fastest: float, controls: int) -> tuple[float, float]:
-        """Returns lowest and highest reward within a largest velocity."""
-        largest = abs(self.forward_reward_weight) * fastest
-        return -largest - self.ctrl_cost_weight * controls, largest
+Draw = Callable[[np.ndarray, mujoco.MjModel], np.ndarray]
 
 
 class _Step(NamedTuple):
@@ -59,32 +31,25 @@ class _Step(NamedTuple):
 
 
 class MujocoEnvironment(Environment):
-    """A body of MuJoCo that is to move forward. Its actions are the signals of its motors.
+    """A body of MuJoCo with a task. Its actions are the signals of its motors.
 
     Args:
         system: The body.
-        task: What is rewarded.
+        task: What is seen and rewarded.
         horizon: Steps of an episode.
-        draw: Draws one environment from its positions and velocities.
+        draw: Draws one environment from its positions and velocities and its model.
     """
 
     system: MujocoSystem
-    metric_names = ("forward_velocity", "energy")
+    task: MujocoTask
 
-    def __init__(
-        self,
-        system: MujocoSystem,
-        task: MoveForward,
-        horizon: int,
-        draw: Callable[[np.ndarray], np.ndarray],
-    ) -> None:
+    def __init__(self, system: MujocoSystem, task: MujocoTask, horizon: int, draw: Draw) -> None:
         self.system, self.task, self.horizon, self._draw = system, task, horizon, draw
         self._dtype = {torch.float32: np.float32, torch.float64: np.float64}[system.dtype]
-        bound = system.limits[HIDDEN:].astype(self._dtype)
+        bound = task.observation_limits(system).astype(self._dtype)
         self.observation_space = Box(-bound, bound, dtype=self._dtype)  # type: ignore[arg-type]
-        self.action_space = action_box(system.model.nu)
-        fastest = system.limits[system.model.nq].item()
-        self.reward_range = task.reward_range(fastest, system.model.nu)
+        self.action_space = action_box(system.models[0].nu)
+        self.reward_range, self.metric_names = task.reward_range(system), task.metric_names
 
     def observe(self, state: MujocoState) -> Float[Tensor, "batch observation"]:
         """Returns the observations of states."""
@@ -110,31 +75,54 @@ class MujocoEnvironment(Environment):
         advanced = system.advance_arrays(physics, action)
         inside = system.inside_arrays(advanced)
         advanced = np.where(inside[:, None], advanced, physics)
-        before, after = (system.coordinates(each)[:, 0] for each in (physics, advanced))
-        velocity = (after - before) / system.control_interval
-        reward = np.where(inside, self.task.reward(velocity, action), self.reward_range[0])
-        metrics = (velocity, np.square(action).mean(-1))
-        info = {
-            name: values.astype(self._dtype)
-            for name, values in zip(self.metric_names, metrics, strict=True)
-        }
+        before, after = system.coordinates(physics), system.coordinates(advanced)
+        reward = np.where(inside, self.task.reward(before, after, action), self.reward_range[0])
+        metrics = self.task.metrics(before, after, action)
+        info = {name: values.astype(self._dtype) for name, values in metrics.items()}
         info["diverged"] = ~inside
         return _Step(advanced, self._observe(advanced), reward.astype(self._dtype), info)
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
-        return self.system.coordinates(physics)[:, HIDDEN:].astype(self._dtype)
+        return self.task.observe(self.system.coordinates(physics)).astype(self._dtype)
+
+    def known_outcome(
+        self,
+        observation: Float[Tensor, "rows observation"],
+        action: Float[Tensor, "rows action"],
+        next_observation: Float[Tensor, "rows observation"],
+    ) -> tuple[Float[Tensor, " rows"], Bool[Tensor, " rows"]]:
+        """Returns reward and termination of steps of which only the observations are known."""
+        size, controls = self.observation_space.shape, self.action_space.shape
+        rows = observation.shape[:1]
+        allowed = [(*rows, *size), (*rows, *controls), (*rows, *size)]
+        got = [tuple(tensor.shape) for tensor in (observation, action, next_observation)]
+        if got != allowed:
+            raise ValueError(
+                f"observation, action and next_observation: got shapes {got}; allowed: {allowed}"
+            )
+        clipped = action.to(observation.dtype).clamp(-1.0, 1.0)
+        reward = self.task.known_reward(observation, clipped, next_observation)
+        if reward is None:
+            return super().known_outcome(observation, action, next_observation)
+        return reward, torch.zeros_like(reward, dtype=torch.bool)
 
     def array_stepper(self, state: MujocoState) -> MujocoArrayStepper | None:
         """Returns a faster way to step one environment."""
         return MujocoArrayStepper(self, state) if self.num_envs == 1 else None
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
-        """Returns itself: all environments have the same parameters."""
-        return self
+        """Returns the environment of some rows of the batch; itself if all rows are alike."""
+        system, task = self.system.select(rows), self.task.select(rows)
+        if system is self.system and task is self.task:
+            return self
+        selected = copy.copy(self)
+        selected.system, selected.task = system, task
+        return selected
 
     def render(self, state: MujocoState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""
-        return self._draw(self.system.coordinates(state.physics.detach().numpy())[row])
+        coordinates = self.system.coordinates(state.physics.detach().numpy())[row]
+        return self._draw(coordinates, self.system.model_of(row))
 
 
 class MujocoArrayStepper(ArrayStepper):

@@ -12,11 +12,11 @@ environment. MuJoCo gives no derivatives.
 
 from __future__ import annotations
 
+import copy
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import mujoco
 import numpy as np
@@ -26,12 +26,15 @@ from torch import Tensor
 
 from separatrix.envs.core.registration import suggest
 from separatrix.envs.core.state import State
-from separatrix.envs.core.stream import INITIAL_STATE, Stream
+from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.system import System
 
 BACKENDS = ("auto", "mujoco")
 KEPT = mujoco.mjtState.mjSTATE_FULLPHYSICS | mujoco.mjtState.mjSTATE_WARMSTART
 """What of MuJoCo's data determines a step, beside the control."""
+
+Deviation = Callable[[Stream], tuple[Float64[Tensor, "batch coordinate"], Stream]]
+"""Draws what is added to the model's own positions and velocities at the start of episodes."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,36 @@ class MujocoState(State):
     physics: Float64[Tensor, "batch physics"]
 
 
-class MujocoSystem(System):
-    """A model of MuJoCo.
+class _Body(NamedTuple):
+    """A model, the memory in which it is stepped, and the state at its start."""
 
-    A system works in memory of its own: two threads must not step it at once.
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    start: Float64[np.ndarray, " physics"]
+
+    @classmethod
+    def of(cls, model: mujoco.MjModel) -> Self:
+        # A diverged state is to be seen, not silently replaced by the initial one.
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        data, start = mujoco.MjData(model), np.empty(mujoco.mj_stateSize(model, KEPT))
+        mujoco.mj_getState(model, data, start, KEPT)
+        return cls(model, data, start)
+
+
+class MujocoSystem(System):
+    """Bodies of MuJoCo: one model for all environments, or one for each of them.
+
+    A system and those selected from it work in memory of their own: two threads must not step them
+    at once.
 
     Args:
-        path: The model, an XML file.
+        models: One compiled model, or one for each environment, all with the same coordinates,
+            motors and time step; the same object may stand many times, and is stepped in the same
+            memory then. MuJoCo's automatic reset is switched off in them.
         limits: Safe box: largest magnitudes of the positions, then of the velocities.
+        deviation: Draws deviations of the positions and velocities from the model's own initial
+            ones, at rest, at the start of an episode.
         frame_skip: Steps of MuJoCo in a control interval.
-        reset_noise_scale: Largest deviation of positions and velocities from the model's own
-            initial ones, at rest, at the start of an episode; they are uniform.
         num_envs: Size of the batch.
         device: Only the CPU.
         dtype: Type of the real numbers of observations and rewards.
@@ -69,11 +91,11 @@ class MujocoSystem(System):
 
     def __init__(
         self,
-        path: Path,
+        models: Sequence[mujoco.MjModel],
         limits: Sequence[float],
+        deviation: Deviation,
         *,
         frame_skip: int,
-        reset_noise_scale: float,
         num_envs: int,
         device: torch.device,
         dtype: torch.dtype,
@@ -84,30 +106,43 @@ class MujocoSystem(System):
             raise ValueError(f"unknown backend {got}; {suggest(backend, BACKENDS)}")
         if device.type != "cpu":
             raise ValueError(f"device: got {str(device)!r}; MuJoCo runs on the CPU; allowed: 'cpu'")
+        if len(models) not in (1, num_envs):
+            allowed = " or ".join(map(str, sorted({1, num_envs})))
+            raise ValueError(f"models: got {len(models)}; allowed: {allowed}")
+        shapes = {(m.nq, m.nv, m.na, m.nu, m.opt.timestep) for m in models}
+        if len(shapes) > 1:
+            raise ValueError(
+                "models: got different numbers (positions, velocities, activations, controls, time "
+                f"step): {sorted(shapes)}; allowed: the same for all environments"
+            )
         self.num_envs, self.device, self.dtype = num_envs, device, dtype
-        self.frame_skip, self.reset_noise_scale = frame_skip, reset_noise_scale
-        self.model = mujoco.MjModel.from_xml_path(str(path))
-        # A diverged state is to be seen, not silently replaced by the initial one.
-        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-        self._data = mujoco.MjData(self.model)
-        self.control_interval = self.model.opt.timestep * frame_skip
+        self.frame_skip, self._deviation = frame_skip, deviation
+        bodies = {id(model): _Body.of(model) for model in models}
+        self._bodies = [bodies[id(model)] for model in models]
+        self.control_interval = models[0].opt.timestep * frame_skip
         self.limits = np.array(limits)
         # Time and warm start need only be finite.
-        size = mujoco.mj_stateSize(self.model, KEPT)
-        self._box = np.full((1, size), np.finfo(np.float64).max)
+        self._box = np.full((1, len(self._bodies[0].start)), np.finfo(np.float64).max)
         self.coordinates(self._box)[:] = self.limits
+
+    @property
+    def models(self) -> list[mujoco.MjModel]:
+        """The models: one for all environments, or one for each of them."""
+        return [body.model for body in self._bodies]
+
+    def model_of(self, row: int) -> mujoco.MjModel:
+        """Returns the model of one environment."""
+        return self._bodies[row if len(self._bodies) > 1 else 0].model
 
     def coordinates(self, physics: Float64[np.ndarray, "batch physics"]) -> np.ndarray:
         """Returns positions and velocities, (batch, coordinate), which share the memory."""
         return physics[:, 1 : 1 + len(self.limits)]  # behind the time
 
     def initial_state(self, stream: Stream) -> MujocoState:
-        """Draws states around the model's initial one."""
-        uniform, stream = stream.uniform(len(self.limits), torch.float64, INITIAL_STATE)
-        start = np.empty(self._box.shape[1])
-        mujoco.mj_getState(self.model, mujoco.MjData(self.model), start, KEPT)
-        physics = np.tile(start, (len(uniform), 1))
-        self.coordinates(physics)[:] += self.reset_noise_scale * (2 * uniform.numpy() - 1)
+        """Draws states around the models' initial ones."""
+        deviation, stream = self._deviation(stream)
+        physics = np.stack([body.start for body in self._bodies_of(len(deviation))])
+        self.coordinates(physics)[:] += deviation.numpy()
         return MujocoState(stream, torch.zeros_like(stream.seed), torch.from_numpy(physics))
 
     def advance(self, state: MujocoState, control: Float[Tensor, "batch control"]) -> MujocoState:
@@ -116,7 +151,7 @@ class MujocoSystem(System):
         What is outside the safe box, or gets a control that is not finite, becomes NaN.
 
         Raises:
-            ValueError: A gradient is asked for.
+            ValueError: A gradient is asked for, or the batch has not a row for each model.
         """
         physics = self.advance_arrays(*as_arrays(state.physics, control))
         return replace(state, physics=torch.from_numpy(physics), interval=state.interval + 1)
@@ -125,10 +160,11 @@ class MujocoSystem(System):
         self, physics: Float64[np.ndarray, "batch physics"], control: Float[np.ndarray, "batch _"]
     ) -> Float64[np.ndarray, "batch physics"]:
         """Does in numpy what `advance` does."""
-        model, data = self.model, self._data
+        bodies = self._bodies_of(len(physics))
         advanced = np.full(physics.shape, np.nan)
         sound = self.inside_arrays(physics) & np.isfinite(control).all(-1)
         for row in sound.nonzero()[0].tolist():
+            model, data, _ = bodies[row]
             mujoco.mj_setState(model, data, physics[row], KEPT)
             data.ctrl[:] = control[row]
             mujoco.mj_step(model, data, self.frame_skip)
@@ -146,8 +182,22 @@ class MujocoSystem(System):
         return (np.abs(physics) <= self._box).all(-1)
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
-        """Returns itself: all environments have the same parameters."""
-        return self
+        """Returns the system of some environments only; itself if they share a model."""
+        if len(self._bodies) == 1:
+            return self
+        selected = copy.copy(self)
+        selected._bodies = [self._bodies[row] for row in rows.tolist()]
+        selected.num_envs = len(selected._bodies)
+        return selected
+
+    def _bodies_of(self, batch: int) -> list[_Body]:
+        """Returns a body for each row of a batch."""
+        if len(self._bodies) == 1:
+            return self._bodies * batch
+        if batch != len(self._bodies):
+            allowed = f"{len(self._bodies)} rows, one for each model"
+            raise ValueError(f"batch: got {batch} rows; allowed: {allowed}")
+        return self._bodies
 
 
 def as_arrays(*tensors: Float[Tensor, "batch _"]) -> list[np.ndarray]:

@@ -12,7 +12,6 @@ Institut National Polytechnique de Grenoble (2002); Gymnasium's documentation of
 from __future__ import annotations
 
 import math
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,17 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from separatrix.envs.core.registration import register
+from separatrix.envs.mechanics.number_options import read_number_options
 
 if TYPE_CHECKING:
+    import mujoco
+
     from separatrix.envs.mechanics.mujoco_environment import MujocoEnvironment
 
 MODEL = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "swimmer.xml"
 FRAME_SKIP = 4
+HIDDEN = 2
+"""The first positions, x and y, are not observed: nothing depends on where the body is."""
 
 # Far beyond what the motors reach, so that an unstable simulation alone leaves the box. Under
 # bang-bang signals of many frequencies, random switching and pushing along the motion, the largest
@@ -128,35 +132,39 @@ def build(
     options: Mapping[str, Any],
 ) -> MujocoEnvironment:
     """Makes the environment, see `Registration`."""
-    from separatrix.envs.mechanics.mujoco_environment import MoveForward, MujocoEnvironment
-    from separatrix.envs.mechanics.mujoco_system import MujocoSystem
+    import mujoco
 
-    chosen = {name: default for name, (default, _, _) in OPTIONS.items()} | dict(options)
-    for name, value in chosen.items():
-        _, low, high = OPTIONS[name]
-        if not (isinstance(value, int | float) and low <= value <= high):
-            got = reprlib.repr(value)
-            raise ValueError(f"{name}: got {got}; allowed: a number from {low:g} to {high:g}")
+    from separatrix.envs.mechanics.move_forward import MoveForward
+    from separatrix.envs.mechanics.mujoco_environment import MujocoEnvironment
+    from separatrix.envs.mechanics.mujoco_system import MujocoSystem
+    from separatrix.envs.mechanics.uniform_start import uniform_deviation
+
+    chosen = read_number_options(options, OPTIONS)
+    scale, limits = chosen.pop("reset_noise_scale"), (*POSITION_LIMITS, *VELOCITY_LIMITS)
     system = MujocoSystem(
-        MODEL,
-        (*POSITION_LIMITS, *VELOCITY_LIMITS),
+        [mujoco.MjModel.from_xml_path(str(MODEL))],
+        limits,
+        uniform_deviation([scale] * len(limits)),
         frame_skip=FRAME_SKIP,
-        reset_noise_scale=chosen.pop("reset_noise_scale"),
         num_envs=num_envs,
         device=device,
         dtype=dtype,
         backend=backend,
     )
-    return MujocoEnvironment(system, MoveForward(**chosen), horizon, draw)
+    task = MoveForward(**chosen, control_interval=system.control_interval, hidden=HIDDEN)
+    return MujocoEnvironment(system, task, horizon, draw)
 
 
-def draw(coordinates: Float64[np.ndarray, " 10"]) -> UInt8[np.ndarray, "height width 3"]:
+def draw(
+    coordinates: Float64[np.ndarray, " 10"], model: mujoco.MjModel
+) -> UInt8[np.ndarray, "height width 3"]:
     """Draws the links from above, in the middle of a picture that moves along with them.
 
     The lines of the ground are 1 m apart; those through the origin are bolder.
 
     Args:
         coordinates: Positions in m and rad, and velocities, which are not drawn.
+        model: The links' model, which is always the same.
     """
     from PIL import Image, ImageDraw
 
