@@ -9,6 +9,7 @@ from typing import Any
 from separatrix.controllers.controller import Controller
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import suggest
+from separatrix.envs.streams.environment import StreamEnvironment
 
 CONTROLLERS = {
     "zero": "separatrix.controllers.open_loop:ZeroController",
@@ -49,6 +50,8 @@ def make_controller(
     """
     if name not in CONTROLLERS:
         raise ValueError(f"unknown controller {name!r}; {suggest(name, CONTROLLERS)}")
+    if isinstance(environment, StreamEnvironment):  # states and observations are those of its base
+        environment = environment.inner
     module, _, attribute = CONTROLLERS[name].partition(":")
     kind = getattr(import_module(module), attribute)
     _, *parameters = inspect.signature(kind).parameters.values()

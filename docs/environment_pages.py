@@ -15,6 +15,8 @@ from separatrix.envs.steppers.ode import Group, OdeDefinition
 from separatrix.envs.steppers.ode_system import OdeSystem
 from separatrix.envs.steppers.spectral_system import SpectralSystem
 from separatrix.envs.steppers.symbolic import trace
+from separatrix.envs.streams.environment import StreamEnvironment
+from separatrix.envs.streams.stream import TaskStream
 from separatrix.envs.twin.glucose import model as glucose_model
 from separatrix.envs.twin.glucose.system import GlucoseSystem
 
@@ -78,6 +80,21 @@ EQUATIONS = """\
 ```
 
 """
+TASKS = """\
+## Tasks
+
+The pictures above show task 0. {origin}
+
+| task | {names} | random | reference |
+| ---: | {rule} | ---: | ---: |
+{rows}
+
+"""
+MEASURED = """\
+The last two columns are mean returns, which `find_stream("{name}").scores` takes for 0 and 1: of
+random actions, {random_episodes} episodes, and of `{controller}`{settings}, which knows the
+parameters, {episodes} episodes."""
+UNMEASURED = "No returns were measured."
 
 
 def page_name(entry: Registration) -> str:
@@ -121,7 +138,9 @@ def page(entry: Registration, gates: Sequence[Gate]) -> str:
     equations = ""
     module = inspect.getmodule(entry.documented)
     source = inspect.cleandoc((module and module.__doc__) or "")
-    if isinstance(environment.system, OdeSystem | SpectralSystem):
+    if isinstance(environment, StreamEnvironment):
+        equations = _tasks(environment.stream)
+    elif isinstance(environment.system, OdeSystem | SpectralSystem):
         equations = EQUATIONS.format(printed=_printed(environment.system), source=source)
     elif isinstance(environment.system, LatticeSystem):
         equations = EQUATIONS.format(printed=NAVIER_STOKES, source=source)
@@ -164,6 +183,32 @@ def latex_equations(definition: OdeDefinition) -> list[str] | None:
         left = rf"{name} &\mapsto" if definition.discrete else rf"\dot{{{name}}} &="
         printed.append(f"{left} {right}")
     return printed
+
+
+def _tasks(stream: TaskStream) -> str:
+    """Lists the tasks of a stream, and the returns of reference where they were measured."""
+    found = stream.references
+    origin = UNMEASURED
+    if found:
+        chosen = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
+        settings = f" ({chosen})" if chosen else ""
+        name = stream.id.rpartition("/")[2]
+        origin = MEASURED.format(**{**found, "name": name, "settings": settings})
+    columns = [map(_value, values) for values in stream.parameters.values()]
+    returns = [
+        [f"{value:.4g}" for value in found.get(name, ())] for name in ("random", "reference")
+    ]
+    rows = [
+        f"| {task} | {' | '.join(values)} | {' | '.join((*measured, '', '')[:2])} |"
+        for task, values in enumerate(zip(*columns, strict=True))
+        for measured in [[column[task] for column in returns if task < len(column)]]
+    ]
+    return TASKS.format(
+        origin=origin.replace("\n", " "),
+        names=" | ".join(f"`{name}`" for name in stream.parameters),
+        rule=" | ".join("---:" for _ in stream.parameters),
+        rows="\n".join(rows),
+    )
 
 
 def _printed(system: OdeSystem | SpectralSystem) -> str:

@@ -23,9 +23,11 @@ from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import Registration, make_environment
 from separatrix.envs.fluid.pictures import SPAN, colours
+from separatrix.envs.mechanics.mujoco_environment import MujocoEnvironment
 from separatrix.envs.steppers.lattice_system import LatticeSystem
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
+from separatrix.envs.streams.stream import STREAMS
 from separatrix.envs.twin.glucose.system import GlucoseSystem
 
 FINE = 4  # samples of a curve in a control interval
@@ -58,7 +60,7 @@ def draw(entry: Registration) -> bytes:
     Returns:
         Contents of a PNG file.
     """
-    environment = make_environment(entry.id)
+    environment = _make(entry)
     state, _ = environment.reset(0)
     controller, name, target = _feedback(environment)
     controlled = _run(entry, controller, state)
@@ -99,11 +101,22 @@ def draw(entry: Registration) -> bytes:
         elif len(names) <= LINES:
             _lines(axes, episode.states, target, names, spacing)
         else:
-            _field(axes, episode.states, both, spacing)
+            # Observations of a body are not of one kind: each in units of its largest value.
+            bodies = isinstance(environment.unwrapped, MujocoEnvironment)
+            units = np.maximum(np.abs(both).max(0), 1e-9) if bodies else 1.0
+            _field(axes, episode.states / units, both / units, spacing)
     axes = figure.add_subplot(grid[2])
     axes.imshow(environment.render(free.end))
     axes.set_axis_off()
     return _png(figure)
+
+
+def _make(entry: Registration, **options: Any) -> Environment:
+    """Makes an environment; of a stream its first task."""
+    stream = STREAMS.get(entry.id)
+    if stream is None:
+        return make_environment(entry.id, **options)
+    return make_environment(stream.base, horizon=entry.horizon, **stream.options(0) | options)
 
 
 def _samples(environment: Environment) -> int:
@@ -154,10 +167,10 @@ def _feedback(environment: Environment) -> tuple[Controller, str, np.ndarray | N
 
 
 def _run(entry: Registration, controller: Controller, state: Any) -> Episode:
-    fine = environment = make_environment(entry.id)
+    fine = environment = _make(entry)
     samples = _samples(environment)
     if samples > 1:
-        fine = make_environment(entry.id, control_interval=environment.control_interval / samples)
+        fine = _make(entry, control_interval=environment.control_interval / samples)
     controller.reset(torch.ones(1, dtype=torch.bool))
     rows, rewards = [_components(environment, state)], []
     with torch.no_grad():

@@ -21,6 +21,7 @@ import environment_pages
 import environment_pictures
 import field_tables
 import hyper_parameters
+import hypercrl_tables
 import medida_tables
 import result_tables
 import twin_tables
@@ -65,6 +66,7 @@ def pages() -> dict[Path, str]:
         **body_tables.tables(),
         **medida_tables.tables(),
         **twin_tables.tables(),
+        **hypercrl_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"

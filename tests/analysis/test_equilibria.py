@@ -21,7 +21,7 @@ NONE_FROM_THE_ATTRACTOR = {  # the flow of the drive's phase never rests; far fr
 ODES = {
     name
     for name, entry in REGISTRY.items()
-    if "task" in entry.options and "points" not in entry.options
+    if isinstance(entry.options.get("task"), str) and "points" not in entry.options
 }
 
 

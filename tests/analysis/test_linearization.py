@@ -49,8 +49,13 @@ def check(environment: Any, state: Any, action: Tensor) -> None:
     torch.testing.assert_close(model.drift, following - flatten(state), rtol=1e-9, atol=1e-9)
 
 
-# Of a flow on a lattice, 100,000 values, no matrix is made.
-MODELLED = [name for name, entry in REGISTRY.items() if "resolution" not in entry.options]
+# Of a flow on a lattice, 100,000 values, no matrix is made. Without food, as at the start of a day,
+# a stomach is at no smooth moment: patients are checked where there is the option to eat.
+MODELLED = [
+    name
+    for name, entry in REGISTRY.items()
+    if "resolution" not in entry.options and not name.endswith("GlucoseStream-v0")
+]
 
 
 @pytest.mark.parametrize("name", MODELLED)

@@ -11,6 +11,7 @@ import torch
 from separatrix.envs.core.registration import REGISTRY, make_environment
 from separatrix.envs.core.single_env import SingleEnv
 from separatrix.envs.core.state import tensors
+from separatrix.envs.streams.stream import STREAMS
 
 
 def start(name: str, **options: Any) -> SingleEnv:
@@ -25,7 +26,8 @@ def start(name: str, **options: Any) -> SingleEnv:
 def test_equals_the_pure_environment(name: str, dtype: str) -> None:
     env, pure = start(name, dtype=dtype), make_environment(name, dtype=dtype)
     stepper = env.environment.array_stepper(env.state)
-    in_torch = REGISTRY[name].options.keys() & {"points", "resolution", "patient"}
+    base = STREAMS[name].base if name in STREAMS else name
+    in_torch = REGISTRY[base].options.keys() & {"points", "resolution", "patient"}
     assert (stepper is None) == bool(in_torch)
     state, _ = pure.reset(3)
     generator = np.random.default_rng(0)

@@ -45,7 +45,7 @@ def tasks_of(environment_id: str) -> list[str]:
 TASKS = [
     (entry.id, task)
     for entry in REGISTRY.values()
-    if "task" in entry.options and "points" not in entry.options
+    if isinstance(entry.options.get("task"), str) and "points" not in entry.options
     for task in tasks_of(entry.id)
 ]
 

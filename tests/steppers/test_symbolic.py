@@ -26,7 +26,7 @@ from separatrix.envs.steppers.torch_backend import torch_function
 ALL_IDS = [
     name
     for name, entry in REGISTRY.items()
-    if "task" in entry.options and "points" not in entry.options
+    if isinstance(entry.options.get("task"), str) and "points" not in entry.options
 ]
 X, Y = symbols("x", ["a", "b"])
 NAMES = {X: "x", Y: "y"}

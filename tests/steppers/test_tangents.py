@@ -16,7 +16,7 @@ from separatrix.envs.steppers.tangent_stepper import TangentStepper
 SYSTEMS = [
     name
     for name, entry in REGISTRY.items()
-    if "task" in entry.options and "points" not in entry.options
+    if isinstance(entry.options.get("task"), str) and "points" not in entry.options
 ]
 SMALL = [name for name in SYSTEMS if name != "separatrix/Lorenz96-v0"]
 STEPS, BATCH = 5, 7
