@@ -18,6 +18,7 @@ AGENTS = {
     "td3": "separatrix.agents.baselines",
     "sindy_rl": "separatrix.agents.sindy_rl",
     "analytic": "separatrix.agents.analytic_policy",
+    "hypercrl": "separatrix.agents.hypercrl",
 }
 """Where the package of each agent is; its modules `train` and `policy` hold the functions below."""
 

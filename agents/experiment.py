@@ -12,13 +12,14 @@ from pydantic import ConfigDict, Discriminator
 
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
+from separatrix.agents.hypercrl.config import HyperCRLConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.wrappers import Wrapper
 
 OptionValue = bool | int | float | str | list[float] | list[str] | list[list[float]]
 """A system parameter (one number, or one for each environment) or an option of the task."""
 
-AgentConfig = ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig
+AgentConfig = ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig | HyperCRLConfig
 """The agents that an experiment can name."""
 
 Wrappers = tuple[Annotated[Wrapper, Discriminator("kind")], ...]

@@ -66,10 +66,10 @@ def _row_returns(
     discount: float,
 ) -> Float[Tensor, "batch population"]:
     state = take(state, rows)
+    steps = actions.flatten(0, 1).transpose(0, 1).contiguous()
     total = actions.new_zeros(len(rows))
     alive = torch.ones_like(rows, dtype=torch.bool)
-    for step, action in enumerate(actions.flatten(0, 1).transpose(0, 1).contiguous()):
-        state, _, reward, terminated, _ = model.step(state, action)
+    for step, (reward, terminated) in enumerate(zip(*model.sequence(state, steps), strict=True)):
         # `where`, not a product: rows that have ended may hold NaN.
         total = torch.add(total, torch.where(alive, reward, 0.0), alpha=discount**step)
         alive = alive & ~terminated

@@ -145,6 +145,28 @@ class Environment(ABC):
     def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
         """Advances every environment by one control interval."""
 
+    def sequence(
+        self, state: Any, actions: Float[Tensor, "horizon batch action"]
+    ) -> tuple[Float[Tensor, "horizon batch"], Bool[Tensor, "horizon batch"]]:
+        """Advances every environment by several control intervals.
+
+        What counts after the end of an episode is up to the caller. A model may override this where
+        it has a faster way to the same numbers.
+
+        Args:
+            state: Where to begin.
+            actions: Actions of each interval.
+
+        Returns:
+            The rewards, and whether the steps end their episodes.
+        """
+        rewards, ends = [], []
+        for action in actions:
+            state, _, reward, terminated, _ = self.step(state, action)
+            rewards.append(reward)
+            ends.append(terminated)
+        return torch.stack(rewards), torch.stack(ends)
+
     def state_from(self, observation: Float[Tensor, "batch observation"], state: Any) -> Any:
         """Returns the state of this environment that stands for a moment of the one it models.
 

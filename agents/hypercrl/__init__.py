@@ -1,0 +1,1 @@
+"""HyperCRL: continual model-based reinforcement learning with hypernetworks, and its baselines."""

@@ -1,0 +1,237 @@
+"""HyperCRL against its baselines over streams of tasks, seed by seed.
+
+A study is a stream, an experiment of `configs/experiment`, and methods that differ from it in what
+`STUDIES` says. Every run (method and seed) is a process of its own on one thread and leaves a JSON
+file in `--folder`; a study that was interrupted goes on with the runs that are missing.
+
+    python benchmarks/hypercrl.py main --output docs/results/hypercrl_main.json
+
+Studies: `tuning` (seed 100, three tasks, what `main` takes is chosen here), `main` (five tasks, all
+methods), `long` (twenty tasks), `ablation` (how fast new tasks are learned), `mujoco`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import origin, save
+from torch import Tensor
+
+from separatrix.agents.common.configuration import load_experiment
+from separatrix.agents.experiment import ExperimentConfig
+from separatrix.agents.hypercrl.config import (
+    CoresetConfig,
+    ElasticWeightsConfig,
+    FinetuneConfig,
+    HyperCRLConfig,
+    HypernetworkConfig,
+    MethodConfig,
+    SingleConfig,
+    SynapticIntelligenceConfig,
+)
+from separatrix.agents.hypercrl.loop import Loop
+from separatrix.agents.hypercrl.storage import count_storage
+from separatrix.envs.streams.stream import find_stream
+
+HYPERNETWORK = HypernetworkConfig(layers=(32, 32), learning_rate=1e-3)
+CHUNKED = HypernetworkConfig(
+    embedding_size=8,
+    layers=(16, 16),
+    chunk_size=200,
+    chunk_embedding_size=8,
+    learning_rate=1e-3,
+    beta=0.05,
+)
+"""About as many numbers as one dynamics network has."""
+EQUAL_BYTES = 450
+"""Transitions of 11 numbers that weigh as much as the weights to hold and the embedding of a
+task: 4,933 + 10 numbers."""
+
+Methods = dict[str, MethodConfig | tuple[MethodConfig, dict[str, Any]]]
+"""A method by name, alone or with other hyper-parameters that differ."""
+
+TUNING: Methods = {
+    **{
+        f"HyperCRL, beta {beta}, learning rate {rate}": replace(
+            HYPERNETWORK, beta=beta, learning_rate=rate
+        )
+        for beta, rate in ((0.005, 1e-3), (0.05, 1e-3), (0.5, 1e-3), (0.05, 3e-4))
+    },
+    **{f"HyperCRL chunked, beta {beta}": replace(CHUNKED, beta=beta) for beta in (0.005, 0.05)},
+    **{f"EWC, strength {s:g}": ElasticWeightsConfig(strength=s) for s in (1e2, 1e3, 1e4)},
+    **{f"SI, strength {s:g}": SynapticIntelligenceConfig(strength=s) for s in (0.1, 1.0, 10.0)},
+    "finetune": FinetuneConfig(),
+    "finetune, one head": FinetuneConfig(heads=False),
+    "finetune, learning rate 0.0003": FinetuneConfig(learning_rate=3e-4),
+}
+
+MAIN: Methods = {
+    "HyperCRL": HYPERNETWORK,
+    "HyperCRL chunked": CHUNKED,
+    "single": SingleConfig(),
+    "finetune": FinetuneConfig(),
+    "EWC": ElasticWeightsConfig(),
+    "SI": SynapticIntelligenceConfig(),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES),
+    "multitask oracle": CoresetConfig(transitions=0),
+    "context oracle": CoresetConfig(transitions=0, heads=False, context=True),
+}
+
+LONG: Methods = {
+    "HyperCRL": HYPERNETWORK,
+    "finetune": FinetuneConfig(),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES),
+}
+
+ABLATION: Methods = {
+    "HyperCRL": HYPERNETWORK,
+    "hyperfan": replace(HYPERNETWORK, initialization="hyperfan"),
+    "constant norm": replace(HYPERNETWORK, encoding="constant_norm"),
+    "base weights": replace(HYPERNETWORK, initialization="fan_out", base_weights="frozen"),
+    "MIP": replace(
+        HYPERNETWORK, encoding="constant_norm", initialization="fan_out", base_weights="frozen"
+    ),
+    "three members": (HYPERNETWORK, {"members": 3}),
+    "one task in the regulariser": replace(HYPERNETWORK, regularized_tasks=1),
+    "look-ahead": replace(HYPERNETWORK, look_ahead=True),
+    "single": SingleConfig(),
+}
+
+STUDIES: dict[str, tuple[str, Methods, str | None]] = {
+    "tuning": ("hypercrl_cart_pole", TUNING, None),
+    "main": ("hypercrl_cart_pole", MAIN, "single"),
+    "long": ("hypercrl_pendulum", LONG, None),
+    "ablation": ("hypercrl_cart_pole", ABLATION, "single"),
+    "mujoco": ("hypercrl_pusher", LONG, None),
+}
+"""Experiment, methods, and the method that learns every task alone."""
+
+
+def experiment(study: str, method: str, seed: int) -> ExperimentConfig:
+    """Makes the experiment of a run."""
+    name, methods, _ = STUDIES[study]
+    config, found = load_experiment(name), methods[method]
+    assert isinstance(config.agent, HyperCRLConfig)
+    chosen, changes = found if isinstance(found, tuple) else (found, {})
+    agent = replace(config.agent, method=chosen, **changes)
+    if study == "tuning":
+        agent = replace(agent, tasks=3)
+        steps = config.total_steps * 3 // config.agent.tasks
+        config = replace(config, total_steps=steps)
+    return replace(config, agent=agent, seed=seed)
+
+
+def run(study: str, method: str, seed: int) -> dict[str, Any]:
+    """Learns a stream; returns everything that was measured."""
+    torch.set_num_threads(1)
+    config = experiment(study, method, seed)
+    loop = Loop(config)
+    every, begin = config.evaluation.every, time.perf_counter()
+    while not loop.done:
+        before = loop.record.ended
+        loop.session()
+        if loop.record.ended > before:
+            passed = every and loop.steps // every > loop.task_end(loop.task - 1) // every
+            loop.evaluate(list(range(loop.task + 1)) if loop.done or passed else [loop.task])
+    record, stored = loop.record, loop.learner.stored()
+    embeddings = loop.learner.embeddings()
+    return {
+        "seed": seed,
+        "returns": numbers(record.returns),
+        "model_error": numbers(record.errors),
+        "return_curves": {str(task): curve for task, curve in enumerate(record.curves)},
+        "seconds": record.seconds,
+        "training_seconds": record.training_seconds,
+        "wall_seconds": time.perf_counter() - begin,
+        "evaluation_steps": record.evaluation_steps,
+        "parameters": sum(p.numel() for p in loop.learner.networks.parameters()),
+        "stored_floats": count_storage(stored).floats,
+        "embeddings": None if embeddings is None else numbers(embeddings.double()),
+    }
+
+
+def numbers(matrix: Tensor) -> list[list[float | None]]:
+    """Returns a matrix as JSON values, null where nothing was measured."""
+    return [[None if x != x else x for x in row] for row in matrix.tolist()]
+
+
+def scored(stream_id: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Adds scores to the returns of a run."""
+    stream, count = find_stream(stream_id), len(found["returns"])
+    returns = torch.tensor(
+        [[torch.nan if x is None else x for x in row] for row in found["returns"]]
+    )
+    scores = stream.scores(returns.double(), list(range(count)))
+    curves = {
+        task: [
+            [steps, stream.scores(torch.tensor([value]), [int(task)]).item()]
+            for steps, value in curve
+        ]
+        for task, curve in found["return_curves"].items()
+    }
+    return {**found, "scores": numbers(scores), "curves": curves}
+
+
+def main() -> None:
+    """Runs what is missing of a study and writes it down."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--folder", type=Path, default=Path("runs/hypercrl_study"))
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    study, seeds = arguments.study, arguments.seeds
+    name, methods, baseline = STUDIES[study]
+    config = load_experiment(name)
+    assert isinstance(config.agent, HyperCRLConfig)
+    folder = arguments.folder / study
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def place(method: str, seed: int) -> Path:
+        return folder / f"{method.replace(' ', '_').replace(',', '')}_s{seed}.json"
+
+    missing = [(m, s) for s in seeds for m in methods if not place(m, s).exists()]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
+        futures = {pool.submit(run, study, *job): job for job in missing}
+        for future in as_completed(futures):
+            method, seed = futures[future]
+            found = future.result()
+            place(method, seed).write_text(json.dumps(found), encoding="utf-8")
+            last = [x for x in found["returns"][-1] if x is not None]
+            mean, seconds = sum(last) / len(last), found["wall_seconds"]
+            print(f"{method}, seed {seed}: mean return {mean:.2f} in {seconds:.0f} s", flush=True)
+
+    stream, tasks = find_stream(config.environment.id), experiment(study, next(iter(methods)), 0)
+    assert isinstance(tasks.agent, HyperCRLConfig)
+    content = {
+        "stream": stream.id.rpartition("/")[2],
+        "tasks": tasks.agent.tasks,
+        "labels": stream.labels[: tasks.agent.tasks],
+        "settings": {"experiment": name, "seeds": seeds, "jobs": arguments.jobs},
+        "baseline": baseline,
+        "methods": [
+            {
+                "name": method,
+                "runs": [
+                    scored(stream.id, json.loads(place(method, seed).read_text("utf-8")))
+                    for seed in seeds
+                ],
+            }
+            for method in methods
+        ],
+    }
+    save(arguments.output, {**origin(), "studies": [content]})
+
+
+if __name__ == "__main__":
+    main()
