@@ -7,7 +7,7 @@ file in `--folder`; a study that was interrupted goes on with the runs that are 
     python benchmarks/hypercrl.py main --output docs/results/hypercrl_main.json
 
 Studies: `tuning` (seed 100, three tasks, what `main` takes is chosen here), `main` (five tasks, all
-methods), `long` (twenty tasks), `ablation` (how fast new tasks are learned), `mujoco`.
+methods), `long` (twenty tasks), `mujoco`.
 """
 
 from __future__ import annotations
@@ -51,12 +51,11 @@ CHUNKED = HypernetworkConfig(
     beta=0.05,
 )
 """About as many numbers as one dynamics network has."""
-EQUAL_BYTES = 450
-"""Transitions of 11 numbers that weigh as much as the weights to hold and the embedding of a
-task: 4,933 + 10 numbers."""
+EQUAL_BYTES = {"cart-pole": 449, "pendulum": 669, "pusher": 240}
+"""Transitions that weigh as much as the weights to hold and the embedding of a task, for the
+cart-pole (4,933 + 10) / 11 numbers."""
 
-Methods = dict[str, MethodConfig | tuple[MethodConfig, dict[str, Any]]]
-"""A method by name, alone or with other hyper-parameters that differ."""
+Methods = dict[str, MethodConfig]
 
 TUNING: Methods = {
     **{
@@ -66,8 +65,11 @@ TUNING: Methods = {
         for beta, rate in ((0.005, 1e-3), (0.05, 1e-3), (0.5, 1e-3), (0.05, 3e-4))
     },
     **{f"HyperCRL chunked, beta {beta}": replace(CHUNKED, beta=beta) for beta in (0.005, 0.05)},
-    **{f"EWC, strength {s:g}": ElasticWeightsConfig(strength=s) for s in (1e2, 1e3, 1e4)},
-    **{f"SI, strength {s:g}": SynapticIntelligenceConfig(strength=s) for s in (0.1, 1.0, 10.0)},
+    **{f"EWC, strength {s:g}": ElasticWeightsConfig(strength=s) for s in (1e2, 1e3, 1e4, 1e5)},
+    **{
+        f"SI, strength {s:g}": SynapticIntelligenceConfig(strength=s)
+        for s in (0.1, 1.0, 10.0, 100.0)
+    },
     "finetune": FinetuneConfig(),
     "finetune, one head": FinetuneConfig(heads=False),
     "finetune, learning rate 0.0003": FinetuneConfig(learning_rate=3e-4),
@@ -77,40 +79,27 @@ MAIN: Methods = {
     "HyperCRL": HYPERNETWORK,
     "HyperCRL chunked": CHUNKED,
     "single": SingleConfig(),
-    "finetune": FinetuneConfig(),
+    "finetune": FinetuneConfig(heads=False),
     "EWC": ElasticWeightsConfig(),
     "SI": SynapticIntelligenceConfig(),
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["cart-pole"]),
     "multitask oracle": CoresetConfig(transitions=0),
     "context oracle": CoresetConfig(transitions=0, heads=False, context=True),
 }
 
 LONG: Methods = {
     "HyperCRL": HYPERNETWORK,
-    "finetune": FinetuneConfig(),
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES),
+    "finetune": FinetuneConfig(heads=False),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pendulum"]),
 }
 
-ABLATION: Methods = {
-    "HyperCRL": HYPERNETWORK,
-    "hyperfan": replace(HYPERNETWORK, initialization="hyperfan"),
-    "constant norm": replace(HYPERNETWORK, encoding="constant_norm"),
-    "base weights": replace(HYPERNETWORK, initialization="fan_out", base_weights="frozen"),
-    "MIP": replace(
-        HYPERNETWORK, encoding="constant_norm", initialization="fan_out", base_weights="frozen"
-    ),
-    "three members": (HYPERNETWORK, {"members": 3}),
-    "one task in the regulariser": replace(HYPERNETWORK, regularized_tasks=1),
-    "look-ahead": replace(HYPERNETWORK, look_ahead=True),
-    "single": SingleConfig(),
-}
+MUJOCO: Methods = {**LONG, "coreset": CoresetConfig(transitions=EQUAL_BYTES["pusher"])}
 
 STUDIES: dict[str, tuple[str, Methods, str | None]] = {
     "tuning": ("hypercrl_cart_pole", TUNING, None),
     "main": ("hypercrl_cart_pole", MAIN, "single"),
     "long": ("hypercrl_pendulum", LONG, None),
-    "ablation": ("hypercrl_cart_pole", ABLATION, "single"),
-    "mujoco": ("hypercrl_pusher", LONG, None),
+    "mujoco": ("hypercrl_pusher", MUJOCO, None),
 }
 """Experiment, methods, and the method that learns every task alone."""
 
@@ -118,10 +107,9 @@ STUDIES: dict[str, tuple[str, Methods, str | None]] = {
 def experiment(study: str, method: str, seed: int) -> ExperimentConfig:
     """Makes the experiment of a run."""
     name, methods, _ = STUDIES[study]
-    config, found = load_experiment(name), methods[method]
+    config = load_experiment(name)
     assert isinstance(config.agent, HyperCRLConfig)
-    chosen, changes = found if isinstance(found, tuple) else (found, {})
-    agent = replace(config.agent, method=chosen, **changes)
+    agent = replace(config.agent, method=methods[method])
     if study == "tuning":
         agent = replace(agent, tasks=3)
         steps = config.total_steps * 3 // config.agent.tasks
@@ -185,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", help="run these alone, and write no table")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--folder", type=Path, default=Path("runs/hypercrl_study"))
     parser.add_argument("--output", type=Path)
@@ -199,7 +188,8 @@ def main() -> None:
     def place(method: str, seed: int) -> Path:
         return folder / f"{method.replace(' ', '_').replace(',', '')}_s{seed}.json"
 
-    missing = [(m, s) for s in seeds for m in methods if not place(m, s).exists()]
+    chosen = arguments.methods or list(methods)
+    missing = [(m, s) for s in seeds for m in chosen if not place(m, s).exists()]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
         futures = {pool.submit(run, study, *job): job for job in missing}
@@ -211,6 +201,8 @@ def main() -> None:
             mean, seconds = sum(last) / len(last), found["wall_seconds"]
             print(f"{method}, seed {seed}: mean return {mean:.2f} in {seconds:.0f} s", flush=True)
 
+    if arguments.methods:
+        return
     stream, tasks = find_stream(config.environment.id), experiment(study, next(iter(methods)), 0)
     assert isinstance(tasks.agent, HyperCRLConfig)
     content = {

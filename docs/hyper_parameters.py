@@ -6,6 +6,14 @@ from dataclasses import MISSING, fields
 
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
+from separatrix.agents.hypercrl.config import (
+    CoresetConfig,
+    ElasticWeightsConfig,
+    HyperCRLConfig,
+    HypernetworkConfig,
+    PlannerConfig,
+    SynapticIntelligenceConfig,
+)
 from separatrix.agents.sindy_rl.config import (
     CollectionConfig,
     NeuralModelConfig,
@@ -33,6 +41,12 @@ def tables() -> dict[str, str]:
         "population": PopulationConfig,
         "analytic": AnalyticPolicyConfig,
         "distillation": DistillationConfig,
+        "hypercrl": HyperCRLConfig,
+        "hypernetwork": HypernetworkConfig,
+        "coreset": CoresetConfig,
+        "ewc": ElasticWeightsConfig,
+        "si": SynapticIntelligenceConfig,
+        "planner": PlannerConfig,
     }
     return {f"{name} hyper-parameters": table(config) for name, config in configs.items()}
 

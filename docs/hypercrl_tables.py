@@ -1,6 +1,6 @@
 """Tables of continual learning, from `docs/results/hypercrl_*.json`, where these files exist.
 
-The files are `hypercrl_main`, `hypercrl_long`, `hypercrl_ablation` and `hypercrl_mujoco`, the name
+The files are `hypercrl_main`, `hypercrl_long`, `hypercrl_mujoco` and `hypercrl_tuning`, the name
 of a block with an underscore for its space. Each holds what `benchmarks/harness.py` tells about the
 origin (command, commit, versions, cores, threads, load_average), and
 
@@ -40,7 +40,7 @@ from torch import Tensor
 
 from separatrix.agents.hypercrl import metrics
 
-BLOCKS = ("main", "long", "ablation", "mujoco")
+BLOCKS = ("main", "long", "mujoco", "plasticity", "tuning")
 """Results that may exist."""
 
 SHOWN = "HyperCRL"
@@ -57,8 +57,8 @@ def tables() -> dict[str, str]:
         path = RESULTS / f"hypercrl_{name}.json"
         if path.exists():
             content = json.loads(path.read_text(encoding="utf-8"))
-            if name == "ablation":
-                found["hypercrl ablation"] = ablation(content)
+            if name in ALONE:
+                found[f"hypercrl {name}"] = ALONE[name](content)
             else:
                 found[f"hypercrl {name}"] = methods(content)
                 found[f"hypercrl {name} tasks"] = tasks(content)
@@ -77,6 +77,7 @@ def methods(content: dict[str, Any]) -> str:
             _first_and_last(method, "seconds"),
             _first_and_last(method, "training_seconds"),
             cell(method, lambda run: float(run["parameters"]), "{:,.0f}"),
+            cell(method, kept, "{:,.0f}"),
             cell(method, lambda run: float(sum(run["stored_floats"].values())), "{:,.0f}"),
         ]
         for study in content["studies"]
@@ -85,37 +86,64 @@ def methods(content: dict[str, Any]) -> str:
     heading = (
         "stream | method | seeds: | average performance: | forgetting: | retention: "
         "| forward transfer: | BWT: | 10-step model error: | seconds a task, first to last: "
-        "| of these training: | parameters: | stored floats:"
+        "| of these training: | parameters: | floats kept between tasks: | while learning:"
     )
     return lines(heading, rows, content)
 
 
-def ablation(content: dict[str, Any]) -> str:
-    """Every variant, and how far it lies from the first of its stream."""
+def plasticity(content: dict[str, Any]) -> str:
+    """How long every variant takes to learn the last task, after the others and alone."""
+    chunk, count = content["chunk"], content["tasks"]
+    own = content["variants"][content["target_variant"]]
+    at = content["target_steps"] // chunk - 1
+    target = torch.tensor([run["alone"][at] for run in own]).mean().item()
     rows = []
-    for study in content["studies"]:
-        first = float(_mean(study["methods"][0], performance))
-        for method in study["methods"]:
-            difference = float(_mean(method, performance)) - first
-            rows.append(
-                [
-                    study["stream"],
-                    method["name"],
-                    str(len(method["runs"])),
-                    cell(method, performance, "{:.2f}"),
-                    "" if method is study["methods"][0] else f"{difference:+.2f}",
-                    *(cell(method, number, "{:.2f}") for number in numbers(study)[1:4]),
-                    cell(method, model_error, "{:.3g}"),
-                    _first_and_last(method, "training_seconds"),
-                    cell(method, lambda run: float(run["parameters"]), "{:,.0f}"),
-                ]
-            )
+    for name, runs in content["variants"].items():
+
+        def number(
+            found: Callable[[Run], float], form: str = "{:.3f}", runs: list[Run] = runs
+        ) -> str:
+            return cell({"runs": runs}, found, form)
+
+        rows.append(
+            [
+                name,
+                str(len(runs)),
+                number(lambda run: _steps_to(target, run["curves"][-1], chunk), "{:,.0f}"),
+                number(lambda run: _steps_to(target, run["alone"], chunk), "{:,.0f}"),
+                number(lambda run: run["curves"][-1][-1]),
+                number(lambda run: run["alone"][-1]),
+                number(lambda run: sum(c[-1] for c in run["curves"][:-1]) / (count - 1)),
+                number(lambda run: sum(run["final"][:-1]) / (count - 1)),
+                number(lambda run: run["seconds"], "{:.0f}"),
+                f"{runs[0]['parameters']:,}",
+            ]
+        )
     heading = (
-        "stream | variant | seeds: | average performance: | less the first's: | forgetting: "
-        "| retention: | forward transfer: | 10-step model error: "
-        "| training seconds a task, first to last: | parameters:"
+        f"variant | seeds: | steps to an error of {target:.3f} on the last task: | alone: "
+        "| its error in the end: | alone: | error of earlier tasks at their own end: "
+        "| in the end: | seconds: | parameters:"
     )
     return lines(heading, rows, content)
+
+
+def _steps_to(target: float, curve: list[float], chunk: int) -> float:
+    """Gradient steps until an error is reached; NaN if it never is."""
+    reached = [i for i, error in enumerate(curve) if error <= target]
+    return chunk * (reached[0] + 1.0) if reached else torch.nan
+
+
+def tuning(content: dict[str, Any]) -> str:
+    """Mean return of all tasks after the last one, for every setting that was tried."""
+    rows = [
+        [
+            method["name"],
+            cell(method, lambda run: matrix(run, "returns")[-1].nanmean().item(), "{:.1f}"),
+        ]
+        for study in content["studies"]
+        for method in study["methods"]
+    ]
+    return lines("setting | mean return:", rows, content)
 
 
 def tasks(content: dict[str, Any]) -> str:
@@ -164,6 +192,12 @@ def numbers(study: Study) -> list[Number]:
 def performance(run: Run) -> float:
     """Average performance of a run."""
     return metrics.average_performance(matrix(run, "scores")).item()
+
+
+def kept(run: Run) -> float:
+    """Numbers that are kept from task to task; the rest is made anew when one begins."""
+    anew = ("optimiser", "regulariser targets")
+    return float(sum(n for name, n in run["stored_floats"].items() if name not in anew))
 
 
 def model_error(run: Run) -> float:
@@ -220,10 +254,10 @@ def _forward_transfer(study: Study) -> Number:
     return lambda run: metrics.forward_transfer(areas(run, count), baseline).nanmean().item()
 
 
-def _mean(method: dict[str, Any], number: Number) -> float:
-    return torch.tensor([number(run) for run in method["runs"]]).nanmean().item()
-
-
 def _first_and_last(method: dict[str, Any], name: str) -> str:
     first, last = (cell(method, _time(name, task), "{:.1f}") for task in (0, -1))
     return f"{first} to {last}"
+
+
+ALONE = {"plasticity": plasticity, "tuning": tuning}
+"""Results with a table of their own."""

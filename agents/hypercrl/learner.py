@@ -133,7 +133,8 @@ class Learner:
             for name, value in self._step(sets).items():
                 totals[name] = totals.get(name, 0.0) + value
         found = {f"train/{name}": float(total) / steps for name, total in totals.items()}
-        return found | {"train/held_out_error": self._assess(held_out)}
+        self.errors[self.task] = self._square_errors(self.task, held_out).sqrt()
+        return found | {"train/held_out_error": self.held_out_error(self.task, transitions)}
 
     def _step(self, sets: Mapping[int, Samples]) -> dict[str, Tensor]:
         """Takes a gradient step on minibatches of the given tasks."""
@@ -262,21 +263,31 @@ class Learner:
         normalizers = self.normalizers[task]
         return Samples(normalizers.inputs(found.inputs), normalizers.targets(found.targets))
 
+    def held_out_error(self, task: int, transitions: Transitions) -> float:
+        """Measures the error of a task's networks, as they are now, on its held-out transitions.
+
+        Args:
+            task: A task that has begun.
+            transitions: Its transitions, (times, environments, ...), in the order of time.
+
+        Returns:
+            The root mean square over transitions and components of the observation, in units of the
+            targets' deviation.
+        """
+        _, held_out = samples(transitions, self._reward)
+        scale = self.normalizers[task].targets.deviation[: self._observation_size]
+        return (self._square_errors(task, held_out) / scale.square()).mean().sqrt().item()
+
     @torch.no_grad()
-    def _assess(self, held_out: Samples) -> float:
-        """Measures the error on held-out transitions, and keeps that of each component."""
-        size = self._observation_size
-        observation, action = held_out.inputs[:, :size], held_out.inputs[:, size:]
-        rows = torch.full((len(held_out),), self.task, device=self._device)
-        members = self.config.members
-        predicted = self.dynamics(rows).predict(
+    def _square_errors(self, task: int, found: Samples) -> Float[Tensor, " observation"]:
+        """Returns the mean square of the error of each component, in the units of the data."""
+        size, members = self._observation_size, self.config.members
+        observation, action = found.inputs[:, :size], found.inputs[:, size:]
+        predicted = self.dynamics(torch.tensor([task])).predict(
             observation.expand(members, -1, -1), action.expand(members, -1, -1)
         )
         change = predicted.next_observation.mean(0) - observation
-        square = (change - held_out.targets[:, :size]).square().mean(0)
-        self.errors[self.task] = square.sqrt()
-        scale = self.normalizers[self.task].targets.deviation[:size]
-        return (square / scale.square()).mean().sqrt().item()
+        return (change - found.targets[:, :size]).square().mean(0)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Returns everything that determines the learning from here on, on the CPU."""

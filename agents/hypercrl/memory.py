@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from separatrix.agents.common.replay import Transitions
@@ -19,17 +19,17 @@ HELD_OUT = 4
 class Samples:
     """Inputs and targets of networks in the units of the data."""
 
-    inputs: Float[Tensor, "rows inputs"]
+    inputs: Float[Tensor, "*rows inputs"]
     """Observation and action."""
 
-    targets: Float[Tensor, "rows targets"]
+    targets: Float[Tensor, "*rows targets"]
     """Change of the observation, and the reward if it is learned."""
 
     def __len__(self) -> int:
         """Number of transitions."""
         return len(self.inputs)
 
-    def __getitem__(self, rows: Int64[Tensor, " rows"] | Bool[Tensor, " rows"]) -> Self:
+    def __getitem__(self, rows: Int64[Tensor, "*rows"]) -> Self:
         """Returns some of the transitions."""
         return type(self)(self.inputs[rows], self.targets[rows])
 

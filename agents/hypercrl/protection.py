@@ -104,16 +104,19 @@ class OutputRegularizer(Protection):
             return
         group = optimizer.param_groups[0]
         (first_decay, second_decay), rate, epsilon = group["betas"], group["lr"], group["eps"]
-        for name, parameter in self.networks.named_parameters():
-            if parameter.grad is None or parameter not in optimizer.state:
+        names = {id(parameter): name for name, parameter in self.networks.named_parameters()}
+        for parameter in group["params"]:
+            state, gradient = optimizer.state.get(parameter, {}), parameter.grad
+            if gradient is None:
                 continue
-            state, gradient = optimizer.state[parameter], parameter.grad
-            number = float(state["step"]) + 1
-            first = torch.lerp(state["exp_avg"], gradient, 1 - first_decay)
-            second = torch.lerp(state["exp_avg_sq"], gradient.square(), 1 - second_decay)
+            none = torch.zeros_like(gradient)  # before its first step Adam remembers nothing
+            number = float(state.get("step", 0.0)) + 1
+            first = torch.lerp(state.get("exp_avg", none), gradient, 1 - first_decay)
+            second = state.get("exp_avg_sq", none)
+            second = torch.lerp(second, gradient.square(), 1 - second_decay)
             first = first / (1 - first_decay**number)
             second = second / (1 - second_decay**number)
-            self._steps[name] = -rate * first / (second.sqrt() + epsilon)
+            self._steps[names[id(parameter)]] = -rate * first / (second.sqrt() + epsilon)
 
     def loss(self, generator: torch.Generator) -> Tensor | None:
         """Returns the penalty."""

@@ -1,6 +1,5 @@
 """The tables of continual learning, of files of results that are made up."""
 
-import copy
 import importlib
 import json
 import math
@@ -85,7 +84,8 @@ def test_methods_by_hand(tables: Any) -> None:
         "seconds a task, first to last": "10.0 to 12.5",
         "of these training": "6.0 to 7.0",
         "parameters": "1,234",
-        "stored floats": "1,020",
+        "floats kept between tasks": "1,020",
+        "while learning": "1,020",
     }
     found = dict(zip(heading, alone, strict=True))
     assert found["method"] == "single"
@@ -107,15 +107,43 @@ def test_seeds_without_a_number_are_told(tables: Any) -> None:
     assert rows[0][heading.index("seeds")] == "2"
 
 
-def test_ablation_tells_differences(tables: Any) -> None:
+def test_plasticity_counts_steps_to_the_error_of_a_network_of_its_own(tables: Any) -> None:
+    def variant(last: list[float], alone: list[float]) -> dict[str, Any]:
+        curves = [[0.5, 0.1, 0.1], last]
+        return {
+            "curves": curves, "alone": alone, "final": [0.2, last[-1]], "seconds": 3.0,
+            "parameters": 1234,
+        }  # fmt: skip
+
+    made = {
+        **ORIGIN,
+        "chunk": 100,
+        "tasks": 2,
+        "target_steps": 200,
+        "target_variant": "own",
+        "variants": {
+            "HyperCRL": [variant([0.9, 0.5, 0.3], [0.6, 0.3, 0.2])],
+            "own": [variant([0.6, 0.3, 0.2], [0.6, 0.3, 0.2])],
+            "lost": [variant([0.9, 0.8, 0.7], [0.6, 0.3, 0.2])],
+        },
+    }
+    heading, rows = cells(tables.plasticity(made))
+    steps = heading.index("steps to an error of 0.300 on the last task")
+    assert [row[steps] for row in rows] == ["300", "200", ""]
+    assert [row[steps + 1] for row in rows] == ["200", "200", "200"]
+    first = dict(zip(heading, rows[0], strict=True))
+    assert first["its error in the end"] == "0.300"
+    assert first["error of earlier tasks at their own end"] == "0.100"
+    assert first["in the end"] == "0.200"
+
+
+def test_tuning_averages_the_last_returns(tables: Any) -> None:
     made = content()
-    other = copy.deepcopy(made["studies"][0])
-    other["stream"] = "KuramotoStream-v0"
-    made["studies"].append(other)
-    heading, rows = cells(tables.ablation(made))
-    assert [row[0] for row in rows] == ["LorenzStream-v0"] * 2 + ["KuramotoStream-v0"] * 2
-    assert [row[heading.index("less the first's")] for row in rows] == ["", "+0.05"] * 2
-    assert rows[1][heading.index("average performance")] == "0.70"
+    for method in made["studies"][0]["methods"]:
+        for found in method["runs"]:
+            found["returns"] = [[10.0, None], [20.0, 40.0]]
+    _, rows = cells(tables.tuning(made))
+    assert rows == [["HyperCRL", "30.0"], ["single", "30.0"]]
 
 
 def test_task_by_task(tables: Any) -> None:
@@ -136,10 +164,9 @@ def test_only_results_that_exist_make_blocks(
 ) -> None:
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     assert tables.tables() == {}
-    for name in ("long", "ablation"):
-        (tmp_path / f"hypercrl_{name}.json").write_text(json.dumps(content()))
+    (tmp_path / "hypercrl_long.json").write_text(json.dumps(content()))
     made = tables.tables()
-    assert set(made) == {"hypercrl long", "hypercrl long tasks", "hypercrl ablation"}
+    assert set(made) == {"hypercrl long", "hypercrl long tasks"}
     assert made["hypercrl long"] == tables.methods(content())
 
 
