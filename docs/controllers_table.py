@@ -1,7 +1,8 @@
-"""Evaluates the controllers on every environment: `python docs/controllers_table.py`.
+"""Evaluates the controllers on every environment: `python docs/controllers_table.py [id ...]`.
 
 Writes `docs/results/controllers.json`, from which `generate.py` makes the table of their page. The
-numbers are those that `separatrix control zero random lqr --environment <id>` prints.
+numbers are those that `separatrix control zero random lqr --environment <id>` prints. With ids,
+these alone are measured, and take their places among the others.
 """
 
 import json
@@ -19,7 +20,7 @@ from separatrix.agents.common.provenance import git_state, versions
 from separatrix.cli.evaluate import episode_seeds
 from separatrix.controllers.catalog import make_controller
 from separatrix.controllers.evaluation import bootstrap_interval, evaluate
-from separatrix.envs.core.registration import REGISTRY, make_environment
+from separatrix.envs.core.registration import REGISTRY, find, make_environment
 from separatrix.envs.streams.stream import STREAMS
 
 RESULTS = Path(__file__).resolve().parent / "results" / "controllers.json"
@@ -71,23 +72,23 @@ def table(content: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measures every environment but the tasks of streams, and writes the file."""
+    """Measures environments, all but the tasks of streams or those named, and writes the file."""
     torch.set_num_threads(1)
     git = git_state()
+    ids = [name for name in REGISTRY if name not in STREAMS]  # a stream is its base
+    chosen = [find(name).id for name in sys.argv[1:]] or ids
+    rows = {name: [row | {"commit": git["sha"]} for row in measure(name)] for name in chosen}
+    if chosen != ids:
+        known = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+        rows = {name: [row for row in known if row["environment"] == name] for name in ids} | rows
     content = {
         "command": shlex.join(["python", *sys.argv]),
-        "commit": git["sha"],
         "uncommitted_changes": git["dirty"],
         "cores": os.cpu_count(),
         "versions": versions(),
         "episodes": EPISODES,
         "episodes_of_bodies": EPISODES_OF_BODIES,
-        "rows": [
-            row
-            for environment_id in REGISTRY
-            if environment_id not in STREAMS  # its base, with other parameters
-            for row in measure(environment_id)
-        ],
+        "rows": [row for name in ids for row in rows[name]],
     }
     RESULTS.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
 

@@ -38,7 +38,8 @@ import torch
 from result_tables import RESULTS, lines
 from torch import Tensor
 
-from separatrix.agents.hypercrl import metrics
+from separatrix.agents.common.tensorboard import encode_png
+from separatrix.agents.hypercrl import figures, metrics
 
 BLOCKS = ("main", "long", "mujoco", "plasticity", "tuning")
 """Results that may exist."""
@@ -257,6 +258,19 @@ def _forward_transfer(study: Study) -> Number:
 def _first_and_last(method: dict[str, Any], name: str) -> str:
     first, last = (cell(method, _time(name, task), "{:.1f}") for task in (0, -1))
     return f"{first} to {last}"
+
+
+def picture() -> bytes:
+    """Draws the seconds of training of every task of the long stream, as PNG; means over seeds."""
+    content = json.loads((RESULTS / "hypercrl_long.json").read_text(encoding="utf-8"))
+    (study,) = content["studies"]
+    seconds = {
+        method["name"]: torch.tensor([run["training_seconds"] for run in method["runs"]])
+        .mean(0)
+        .numpy()
+        for method in study["methods"]
+    }
+    return encode_png(figures.wall_times(seconds))
 
 
 ALONE = {"plasticity": plasticity, "tuning": tuning}

@@ -25,28 +25,30 @@ def score_matrix(
 ) -> Figure:
     """Draws the scores of every task after every training, the forgetting matrix.
 
-    Colours run from 0 to 1, the numbers tell what lies outside. The frames on the diagonal mark the
+    Colours of scores run from 0 to 1, the numbers tell what lies outside; those of other quantities
+    span what was measured. The frames on the diagonal mark the
     end of a task's own training: below is what was kept, above what was never trained.
 
     Args:
         scores: A row for each training; NaN where nothing was measured.
         labels: Name of each task.
-        title: What the numbers are.
+        title: What the numbers are; anything but "score" has no scale of its own.
 
     Returns:
         The figure.
     """
     trained, tasks = scores.shape
+    low, high = (0.0, 1.0) if title == "score" else (np.nanmin(scores), np.nanmax(scores))
     cell = min(0.62, 14.0 / tasks)
     size = (max(5.0, cell * tasks + 2.5), max(3.5, cell * trained + 2.0))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(scores, vmin=0.0, vmax=1.0, cmap="viridis", interpolation="nearest")
+    image = axes.imshow(scores, vmin=low, vmax=high, cmap="viridis", interpolation="nearest")
     figure.colorbar(image, ax=axes, extend="both", label=title, aspect=30)
     font = min(9.0, 22 * cell)
     for (row, column), score in np.ndenumerate(scores):
         if np.isfinite(score):
-            colour = "black" if score > 0.6 else "white"
+            colour = "black" if score > low + 0.6 * (high - low) else "white"
             text = f"{score:.2f}" if abs(score) < 9.995 else f"{score:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=font)
     for task in range(trained):
@@ -65,6 +67,7 @@ def task_curves(
     scores: Float[np.ndarray, "points tasks"],
     boundaries: Sequence[float],
     labels: Sequence[str],
+    title: str = "score",
 ) -> Figure:
     """Draws the score of every task over the whole stream.
 
@@ -73,6 +76,7 @@ def task_curves(
         scores: Scores there; NaN where a task was not evaluated.
         boundaries: Steps at which each task began.
         labels: Name of each task.
+        title: What the numbers are; scores have lines at 0 and 1.
 
     Returns:
         The figure; thick where a task is being trained, thin afterwards and before.
@@ -88,10 +92,10 @@ def task_curves(
         axes.plot(steps[measured], scores[measured, task], linewidth=0.7, alpha=0.7, **style)
         axes.plot(steps[own], scores[own, task], linewidth=2.2, label=labels[task], **style)
         axes.axvline(begin, color=colours[task], linewidth=0.6, linestyle=":")
-    for level in (0.0, 1.0):
+    for level in (0.0, 1.0) if title == "score" else ():
         axes.axhline(level, color="black", linewidth=0.6, linestyle="--")
     axes.set_xlabel("environment steps")
-    axes.set_ylabel("score")
+    axes.set_ylabel(title)
     if len(labels) <= NAMED:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     else:

@@ -101,7 +101,7 @@ class _Training:
         self.run.log_figure("tasks/matrix", score_matrix(matrix, labels, title), step)
         ends = np.array([loop.task_end(task) for task in range(known)], dtype=np.float64)
         starts = [loop.task_end(task - 1) for task in range(known)]
-        self.run.log_figure("tasks/curves", task_curves(ends, matrix, starts, labels), step)
+        self.run.log_figure("tasks/curves", task_curves(ends, matrix, starts, labels, title), step)
         embeddings = learner.embeddings()
         if embeddings is not None:
             features = loop.stream.features()[:known]

@@ -87,3 +87,18 @@ def test_page_of_sindy_rl_names_every_tag(policy: str, tmp_path: Path) -> None:
         logged = {row["tag"] for row in csv.DictReader(file)}
     metrics = make_environment(config.environment.id).metric_names
     assert logged == tags_of_sindy_rl(policy, metrics)
+
+
+def test_page_of_hypercrl_names_every_tag(tmp_path: Path) -> None:
+    config = load_experiment("debug/hypercrl_pendulum")
+    text = (FOLDER / "hypercrl.md").read_text(encoding="utf-8")
+    promised = set()
+    for names in re.findall(r"^\| (`[a-z]+(?:_<i>)?/.+?`) \| .+ \|$", text, re.MULTILINE):
+        for tag in re.findall("`(.+?)`", names):
+            promised |= {tag.replace("<i>", str(task)) for task in range(3)}
+    with Run.create(tmp_path, config.environment.id, "hypercrl", 0, config) as run:
+        train(config, run)
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        logged = {row["tag"] for row in csv.DictReader(file)}
+    optional = {"eval/inferred_correctly"}  # where the evaluation is not told the task
+    assert logged == promised - optional
