@@ -46,7 +46,6 @@ VARIANTS: dict[str, tuple[MethodConfig, dict[str, Any]]] = {
     "hyperfan": (replace(HYPERNETWORK, initialization="hyperfan"), {}),
     "constant norm": (replace(HYPERNETWORK, encoding="constant_norm"), {}),
     "base weights, frozen": (replace(HYPERNETWORK, base_weights="frozen"), {}),
-    "base weights, learned": (replace(HYPERNETWORK, base_weights="learned"), {}),
     "MIP": (
         replace(
             HYPERNETWORK,
@@ -57,8 +56,6 @@ VARIANTS: dict[str, tuple[MethodConfig, dict[str, Any]]] = {
         {},
     ),
     "three members": (HYPERNETWORK, {"members": 3}),
-    "one task in the regulariser": (replace(HYPERNETWORK, regularized_tasks=1), {}),
-    "look-ahead": (replace(HYPERNETWORK, look_ahead=True), {}),
     "no regulariser": (replace(HYPERNETWORK, beta=0.0), {}),
     "network of its own": (SingleConfig(), {}),
 }

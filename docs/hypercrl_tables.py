@@ -31,6 +31,7 @@ mean is of the others, and in parentheses stands of how many.
 """
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ from torch import Tensor
 from separatrix.agents.common.tensorboard import encode_png
 from separatrix.agents.hypercrl import figures, metrics
 
-BLOCKS = ("main", "long", "mujoco", "plasticity", "tuning")
+BLOCKS = ("main", "long", "mujoco", "plasticity", "tuning", "unknown")
 """Results that may exist."""
 
 SHOWN = "HyperCRL"
@@ -147,6 +148,46 @@ def tuning(content: dict[str, Any]) -> str:
     return lines("setting | mean return:", rows, content)
 
 
+def unknown(content: dict[str, Any]) -> str:
+    """Task by task, what came of tasks that were not told, see `benchmarks/hypercrl_unknown.py`."""
+    rows, method = [], {"runs": content["runs"]}
+    for task, label in enumerate(content["labels"]):
+        delays = [alarms(run, task)[0] for run in content["runs"]]
+        found = sum(delay == delay for delay in delays)
+        rows.append(
+            [
+                str(task + 1),
+                label,
+                cell(method, _item("told_scores", task), "{:.2f}"),
+                cell(method, _item("inferred_scores", task), "{:.2f}"),
+                cell(method, _item("inferred_correctly", task), "{:.3f}"),
+                f"{found} of {len(delays)}" if task else "",
+                cell(method, _delay(task), "{:.0f}"),
+                str(sum(alarms(run, task)[1] for run in content["runs"])),
+            ]
+        )
+    heading = (
+        "task: | physics | score, told the task: | inferring it: | steps inferred correctly: "
+        "| begin detected in runs: | after steps of each environment: | false alarms in all:"
+    )
+    return lines(heading, rows, content)
+
+
+def alarms(run: Run, task: int) -> tuple[float, int]:
+    """What was detected while the environments were in a task.
+
+    Returns:
+        Steps of each environment from its begin to its detection, the first one there, NaN if there
+        is none; and the number of the others, which are false. The first task is not to be
+        detected.
+    """
+    begin, *later = run["begins"][task:]
+    inside = [steps for steps, *_ in run["detections"] if begin < steps <= (*later, math.inf)[0]]
+    if task == 0 or not inside:
+        return math.nan, len(inside)
+    return (inside[0] - begin) / run["num_envs"], len(inside) - 1
+
+
 def tasks(content: dict[str, Any]) -> str:
     """Task by task, of the method `SHOWN`."""
     rows = []
@@ -165,7 +206,7 @@ def tasks(content: dict[str, Any]) -> str:
                     cell(method, _entry("scores", -1, task), "{:.2f}"),
                     cell(method, _entry("model_error", task, task), "{:.3g}"),
                     cell(method, _entry("model_error", -1, task), "{:.3g}"),
-                    cell(method, _time("seconds", task), "{:.1f}"),
+                    cell(method, _item("seconds", task), "{:.1f}"),
                 ]
             )
     heading = (
@@ -234,6 +275,10 @@ def cell(method: dict[str, Any], number: Number, form: str) -> str:
     return text if found.seeds == len(values) else f"{text} ({found.seeds})"
 
 
+def _delay(task: int) -> Number:
+    return lambda run: alarms(run, task)[0]
+
+
 def _nothing(run: Run) -> float:
     return torch.nan
 
@@ -242,7 +287,7 @@ def _entry(name: str, row: int, column: int) -> Number:
     return lambda run: float(matrix(run, name)[row, column])
 
 
-def _time(name: str, task: int) -> Number:
+def _item(name: str, task: int) -> Number:
     return lambda run: float(run[name][task])
 
 
@@ -256,7 +301,7 @@ def _forward_transfer(study: Study) -> Number:
 
 
 def _first_and_last(method: dict[str, Any], name: str) -> str:
-    first, last = (cell(method, _time(name, task), "{:.1f}") for task in (0, -1))
+    first, last = (cell(method, _item(name, task), "{:.1f}") for task in (0, -1))
     return f"{first} to {last}"
 
 
@@ -273,5 +318,5 @@ def picture() -> bytes:
     return encode_png(figures.wall_times(seconds))
 
 
-ALONE = {"plasticity": plasticity, "tuning": tuning}
+ALONE = {"plasticity": plasticity, "tuning": tuning, "unknown": unknown}
 """Results with a table of their own."""

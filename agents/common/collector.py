@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -34,7 +34,12 @@ class Collector:
         self._returns = torch.zeros_like(self._observation[:, 0])
 
     def collect(
-        self, controller: Controller, steps: int, *, cut: bool = False
+        self,
+        controller: Controller,
+        steps: int,
+        *,
+        cut: bool = False,
+        until: Callable[[], bool] | None = None,
     ) -> Float[Tensor, " episodes"]:
         """Takes control intervals in every environment.
 
@@ -43,6 +48,7 @@ class Collector:
             steps: Control intervals of each environment.
             cut: Whether the episodes that are under way at the end are cut off there, so that the
                 next controller starts new ones.
+            until: Asked after every step whether it was the last one.
 
         Returns:
             The returns of the episodes that ended, in the order in which they did.
@@ -72,6 +78,8 @@ class Collector:
                     finished.append(self._returns[ended])
                     self._start_again(last.nonzero()[:, 0])
                     controller.reset(last)
+                if until is not None and until():
+                    break
         return torch.cat(finished) if finished else self._returns[:0]
 
     def _start_again(self, rows: Tensor) -> None:

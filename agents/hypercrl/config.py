@@ -10,7 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator
 
-from separatrix.agents.common.requirements import require_at_least_0, require_positive
+from separatrix.agents.common.requirements import (
+    require,
+    require_at_least_0,
+    require_positive,
+)
 
 Encoding = Literal["raw", "constant_norm"]
 """How a task embedding enters a hypernetwork: as it is, or as cosine and sine, of the same norm for
@@ -80,6 +84,7 @@ class HypernetworkConfig:
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""
         require_positive(self, "embedding_size", "layers", "chunk_embedding_size", "learning_rate")
+        require(len(self.layers) > 0, "layers", self.layers, "one or more")
         require_at_least_0(self, "chunk_size", "beta", "regularized_tasks")
 
 
@@ -243,6 +248,8 @@ class PlannerConfig:
         require_positive(self, "horizon", "population", "elites", "iterations")
         require_positive(self, "standard_deviation")
         require_at_least_0(self, "noise_exponent")
+        most = self.population // (2 if self.kind == "icem" else 1)
+        require(self.elites <= most, "elites", self.elites, f"at most {most} of this population")
 
 
 @dataclass(frozen=True)
@@ -306,6 +313,10 @@ class HyperCRLConfig:
     boundaries: Literal["told", "detected"] = "told"
     """Whether the learner is told that a new task begins, or detects it by its model's errors."""
 
+    evaluation_tasks: Literal["told", "inferred"] = "told"
+    """Whether evaluations, and the policy of a checkpoint, are told the task of an environment, or
+    infer it from the errors of all tasks' models."""
+
     planner: PlannerConfig = PlannerConfig()
     """The planner."""
 
@@ -314,3 +325,9 @@ class HyperCRLConfig:
         require_positive(self, "tasks", "random_steps", "random_hold", "session_steps")
         require_positive(self, "gradient_steps", "batch_size", "layers", "members")
         require_positive(self, "max_gradient_norm")
+        told = isinstance(self.method, CoresetConfig) and self.method.context
+        if told and self.boundaries == "detected":
+            raise ValueError(
+                "boundaries: got 'detected' for a network that is told the parameters of its task; "
+                "allowed: 'told'"
+            )

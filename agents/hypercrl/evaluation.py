@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from separatrix.agents.common.seeding import evaluation_seed
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.agents.hypercrl.config import HyperCRLConfig
 from separatrix.agents.hypercrl.learner import Learner
-from separatrix.agents.hypercrl.planning import learned_planner
+from separatrix.agents.hypercrl.planning import learned_planner, learned_tasks
+from separatrix.agents.hypercrl.unknown_task import TaskLog, inferring_planner
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.open_loop import RandomController
 from separatrix.controllers.rollout import rollout
@@ -40,6 +43,9 @@ class TaskReturns:
     steps: int
     """Environment steps that it took."""
 
+    inferred_correctly: float = math.nan
+    """Share of the steps at which the inferred task was the true one; NaN where it is told."""
+
 
 class StreamEvaluations:
     """Evaluates many tasks in one batch, always on the same episodes.
@@ -61,15 +67,30 @@ class StreamEvaluations:
         arguments: dict[str, Any] = {**self._config.environment.arguments(), "task": rows}
         return make_environment(self.stream.id, len(rows), **arguments)
 
-    def run(self, learner: Learner, tasks: list[int]) -> TaskReturns:
-        """Runs episodes of some tasks, all in one batch; every task has the same seeds."""
+    def run(
+        self, learner: Learner, tasks: list[int], networks: Sequence[int] | None = None
+    ) -> TaskReturns:
+        """Runs episodes of some tasks, all in one batch; every task has the same seeds.
+
+        Args:
+            learner: Has the dynamics.
+            tasks: Tasks of the stream.
+            networks: See `learned_tasks`.
+        """
         episodes = self._config.evaluation.episodes
         environment = self.environment(tasks, episodes)
         seeds = (torch.arange(episodes) + self.seed).repeat(len(tasks))
-        planner = learned_planner(self._agent, learner, environment, self._config.evaluation.seed)
-        found = evaluate(environment, planner, seeds)
+        seed, share = self._config.evaluation.seed, math.nan
+        if self._agent.evaluation_tasks == "told":
+            planner = learned_planner(self._agent, learner, environment, seed, networks)
+            found = evaluate(environment, planner, seeds)
+        else:
+            log = TaskLog(inferring_planner(self._agent, learner, environment, seed))
+            found = evaluate(environment, log, seeds)
+            true = torch.tensor(tasks).repeat_interleave(episodes)
+            share = log.correct(learned_tasks(true, networks), found.lengths)
         returns = found.returns.view(len(tasks), episodes).mean(1)
-        return TaskReturns(returns, int(found.lengths.sum()))
+        return TaskReturns(returns, int(found.lengths.sum()), share)
 
     def test(self) -> Transitions:
         """Returns transitions of all tasks under random actions, (times, environments, ...).
@@ -106,8 +127,14 @@ class StreamEvaluations:
         return self._test
 
     @torch.no_grad()
-    def model_errors(self, learner: Learner) -> Float[Tensor, " tasks"]:
+    def model_errors(
+        self, learner: Learner, networks: Sequence[int] | None = None
+    ) -> Float[Tensor, " tasks"]:
         """Measures how far rollouts of `ROLLOUT` steps under recorded actions end up.
+
+        Args:
+            learner: Has the dynamics.
+            networks: See `learned_tasks`.
 
         Returns:
             For each task the median over windows of the error at the last step: the root mean
@@ -115,12 +142,13 @@ class StreamEvaluations:
             transitions. NaN for tasks that have not begun. The median, as a few windows with a
             collision would outweigh all others in a mean.
         """
-        test, known = self.test(), learner.task + 1
+        test = self.test()
+        known = learner.task + 1 if networks is None else len(networks)
         rows = torch.arange(self._agent.tasks).repeat_interleave(TEST_EPISODES)
         errors = torch.full((self._agent.tasks,), torch.nan, dtype=torch.float64)
         times = len(test.observation) - ROLLOUT + 1
         starts = torch.arange(0, times, ROLLOUT // 2)
-        dynamics = learner.dynamics(rows.repeat(len(starts)))
+        dynamics = learner.dynamics(learned_tasks(rows, networks).repeat(len(starts)))
         members = self._agent.members
         columns = torch.arange(len(rows)).repeat(len(starts))
         lines = starts.repeat_interleave(len(rows))

@@ -207,6 +207,11 @@ class Change(NamedTuple):
     """That task; -1 where none that is known explains the errors, which is a new task, and where
     nothing was detected."""
 
+    steps: Int64[Tensor, " rows"]
+    """Where an alarm was raised, the steps since the sum was last zero, which are estimated to be
+    of another task (M. Basseville and I. V. Nikiforov, Detection of abrupt changes, 1993, section
+    2.2); elsewhere it has no meaning."""
+
 
 class BoundaryDetector:
     """Tells when the task changes, and whether to one that is known, for each environment.
@@ -256,6 +261,12 @@ class BoundaryDetector:
         self._shift, self._confirmation = shift, confirmation
         self._sum, self._excess = evidence.new_zeros(rows), torch.zeros_like(evidence)
         self._left = torch.zeros(rows, dtype=torch.int64, device=evidence.device)
+        self._steps = torch.zeros_like(self._left)
+
+    @property
+    def confirming(self) -> Bool[Tensor, " rows"]:
+        """Where an alarm was raised and it is not yet told what it is."""
+        return self._left > 0
 
     def update(
         self, errors: Float[Tensor, "rows tasks"], current: Int64[Tensor, " rows"]
@@ -269,11 +280,11 @@ class BoundaryDetector:
         mean, deviation, correlation, threshold = self._usual.T
         excess = (errors.double().clamp_min(LEAST).log() - mean) / deviation
         seen = errors.isfinite().all(1)
-        waiting = self._left > 0
-        confirming, watching = seen & waiting, seen & ~waiting
+        confirming, watching = seen & self.confirming, seen & ~self.confirming
 
         own = _sum(self._sum, excess.gather(1, current[:, None])[:, 0], self._shift)
         self._sum = torch.where(watching, own, self._sum)
+        steps_above = self._steps = torch.where(self._sum > 0, self._steps + 1, 0)
         alarm = watching & (self._sum > threshold[current])
 
         self._since.update(errors.masked_fill(~confirming[:, None], math.nan))
@@ -288,23 +299,24 @@ class BoundaryDetector:
         detected = decided & (task != current)
         self.reset(alarm | decided)
         self._left = self._left.masked_fill(alarm, self._confirmation)
-        return Change(alarm, detected, torch.where(detected, task, -1))
+        return Change(alarm, detected, torch.where(detected, task, -1), steps_above)
 
     def reset(self, rows: Bool[Tensor, " rows"]) -> None:
         """Starts anew in some environments, for instance where the task is told to change."""
         self._since.reset(rows)
         self._sum = self._sum.masked_fill(rows, 0.0)
         self._left = self._left.masked_fill(rows, 0)
+        self._steps = self._steps.masked_fill(rows, 0)
         self._excess = self._excess.masked_fill(rows[:, None], 0.0)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns everything but the shift and the steps of a confirmation."""
         own = {"sum": self._sum, "left": self._left, "excess": self._excess, "usual": self._usual}
-        return own | self._since.state_dict()
+        return own | {"steps": self._steps} | self._since.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Goes on from what `state_dict` returned, with the tasks that were known then."""
-        self._sum, self._left = state["sum"], state["left"]
+        self._sum, self._left, self._steps = state["sum"], state["left"], state["steps"]
         self._excess, self._usual = state["excess"], state["usual"]
         self._since.load_state_dict(state)
 

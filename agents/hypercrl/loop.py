@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from separatrix.agents.common.checkpoint import prefixed, with_prefix
 from separatrix.agents.common.collector import Collector
-from separatrix.agents.common.replay import ReplayBuffer
+from separatrix.agents.common.replay import ReplayBuffer, Transitions
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.experiment import ExperimentConfig
 from separatrix.agents.hypercrl.config import HyperCRLConfig
-from separatrix.agents.hypercrl.evaluation import StreamEvaluations
+from separatrix.agents.hypercrl.evaluation import ROLLOUT, StreamEvaluations
 from separatrix.agents.hypercrl.learner import Learner
+from separatrix.agents.hypercrl.memory import HELD_OUT
 from separatrix.agents.hypercrl.model import check_known_outcome
 from separatrix.agents.hypercrl.planning import learned_planner
 from separatrix.agents.hypercrl.record import Record
+from separatrix.controllers.controller import Controller
 from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import make_environment
@@ -27,7 +30,7 @@ from separatrix.envs.streams.stream import find_stream
 
 
 class Loop:
-    """A learner, the environments of the current task and their data.
+    """A learner that is told where tasks begin, the environments of its task and their data.
 
     Args:
         config: The experiment, whose agent is a `HyperCRLConfig`.
@@ -58,6 +61,12 @@ class Loop:
         self._num_envs = config.environment.num_envs
         self.task_steps = config.total_steps // self.agent.tasks
         least = self._times(self.agent.random_steps) * self._num_envs
+        if least < HELD_OUT * self._num_envs:
+            raise ValueError(
+                f"agent.random_steps: got {self.agent.random_steps} in {self._num_envs} "
+                f"environments; allowed: at least {(HELD_OUT - 1) * self._num_envs + 1}, as one of "
+                f"{HELD_OUT} steps is held out"
+            )
         if self.task_steps < least:
             raise ValueError(
                 f"total_steps: got {config.total_steps} for {self.agent.tasks} tasks; allowed: at "
@@ -65,6 +74,11 @@ class Loop:
             )
         self.evaluations = StreamEvaluations(config)
         self._environment = self._make_environment(0)
+        if self._environment.dtype != torch.float32 or self._environment.horizon < ROLLOUT:
+            raise ValueError(
+                f"environment: got {self._environment.dtype} and episodes of "
+                f"{self._environment.horizon} steps; allowed: torch.float32 and {ROLLOUT} or more"
+            )
         if self.agent.reward == "known":
             check_known_outcome(self._environment)
         self.learner = Learner(
@@ -85,6 +99,11 @@ class Loop:
         return self.learner.task
 
     @property
+    def entered(self) -> int:
+        """The task of the stream in which the environments are."""
+        return self.task
+
+    @property
     def done(self) -> bool:
         """Whether all tasks have ended."""
         return self.record.ended == self.agent.tasks
@@ -103,9 +122,13 @@ class Loop:
 
     def _enter(self, task: int) -> None:
         """Makes the environments of a task and the memory of its data."""
-        environment = self._environment = self._make_environment(task)
-        times = self._times(self.task_steps)
-        self._buffer = ReplayBuffer(
+        self._environment = self._make_environment(task)
+        self._buffer = self._make_buffer(self._times(self.task_steps))
+        self._collector = self._make_collector(task)
+
+    def _make_buffer(self, times: int) -> ReplayBuffer:
+        environment = self._environment
+        return ReplayBuffer(
             environment.observation_space.shape[0],
             environment.action_space.shape[0],
             capacity=times * self._num_envs,
@@ -113,8 +136,10 @@ class Loop:
             device=environment.device,
             dtype=environment.dtype,
         )
+
+    def _make_collector(self, task: int) -> Collector:
         first = training_seed(self.config.seed) + task * self._num_envs
-        self._collector = Collector(environment, self._buffer, first)
+        return Collector(self._environment, self._buffer, first)
 
     def session(self) -> dict[str, float]:
         """Trains and acts once; begins a task before and ends it after, where it is time.
@@ -126,7 +151,7 @@ class Loop:
         if self.task < 0 or self.record.ended == self.task + 1:
             self._begin()
         task, seed = self.task, self.config.seed * 1_000_003 + self._sessions
-        scalars = self._train()
+        scalars = self._train(self._buffer.ordered())
         left = self._times(self.task_steps) - self._buffer.added // self._num_envs
         steps = min(self._times(self.agent.session_steps), left)
         planner = learned_planner(self.agent, self.learner, self._environment, seed)
@@ -137,7 +162,7 @@ class Loop:
             scalars |= {"collect/return": mean, f"task_{task}/collect_return": mean}
         self._sessions += 1
         if left == steps:
-            scalars |= self._train()
+            scalars |= self._train(self._buffer.ordered())
             self.learner.end_task(self._buffer.ordered())
             self.record.ended += 1
         self.record.seconds[task] += time.perf_counter() - start
@@ -146,19 +171,31 @@ class Loop:
     def _begin(self) -> None:
         self.learner.begin_task()
         self._enter(self.task)
-        seed = self.config.seed * 1_000_003 + self.task
-        controller = RandomController(self._environment, seed, self.agent.random_hold)
-        self._collect(controller, self._times(self.agent.random_steps), cut=True)
+        self.record.networks.append(self.task)
+        self._collect(self._random(), self._times(self.agent.random_steps), cut=True)
 
-    def _collect(self, controller: Any, steps: int, *, cut: bool) -> Tensor:
-        returns = self._collector.collect(controller, steps, cut=cut)
-        self.steps += steps * self._num_envs
+    def _random(self) -> RandomController:
+        """Returns who acts first in a task."""
+        seed = self.config.seed * 1_000_003 + self.learner.task
+        return RandomController(self._environment, seed, self.agent.random_hold)
+
+    def _collect(
+        self,
+        controller: Controller,
+        steps: int,
+        *,
+        cut: bool,
+        until: Callable[[], bool] | None = None,
+    ) -> Tensor:
+        before = self._buffer.added
+        returns = self._collector.collect(controller, steps, cut=cut, until=until)
+        self.steps += self._buffer.added - before
         return returns
 
-    def _train(self) -> dict[str, float]:
+    def _train(self, transitions: Transitions) -> dict[str, float]:
         start = time.perf_counter()
-        scalars = self.learner.train(self._buffer.ordered(), self.agent.gradient_steps)
-        self.record.training_seconds[self.task] += time.perf_counter() - start
+        scalars = self.learner.train(transitions, self.agent.gradient_steps)
+        self.record.training_seconds[self.entered] += time.perf_counter() - start
         return scalars
 
     def evaluate(self, tasks: list[int]) -> dict[str, float]:
@@ -167,10 +204,10 @@ class Loop:
         Returns:
             Scalars for the log.
         """
-        found = self.evaluations.run(self.learner, tasks)
+        found = self.evaluations.run(self.learner, tasks, self.record.networks)
         self.record.evaluation_steps += found.steps
         trained = self.task
-        errors = self.evaluations.model_errors(self.learner)
+        errors = self.evaluations.model_errors(self.learner, self.record.networks)
         self.record.errors[trained] = errors
         self.record.returns[trained, tasks] = found.returns
         means = dict(zip(tasks, found.returns.tolist(), strict=True))
@@ -179,6 +216,8 @@ class Loop:
             if math.isfinite(error):
                 scalars[f"task_{task}/model_error"] = error
         scalars["eval/return"] = found.returns.mean().item()
+        if math.isfinite(found.inferred_correctly):
+            scalars["eval/inferred_correctly"] = found.inferred_correctly
         scores = self.scores()
         if scores is not None:
             scalars |= {f"task_{task}/score": scores[trained, task].item() for task in tasks}
@@ -186,7 +225,12 @@ class Loop:
         return scalars
 
     def scores(self) -> Tensor | None:
-        """Returns the matrix of scores, (trained, task); None if the stream has no references."""
+        """Returns the matrix of scores, (trained, task).
+
+        None if the stream has no references, or none for episodes of such a length.
+        """
+        if self._environment.horizon != self.stream.horizon:
+            return None
         try:
             return self.stream.scores(self.record.returns, list(range(self.agent.tasks)))
         except ValueError:
@@ -202,7 +246,7 @@ class Loop:
             "steps": self.steps,
             "sessions": self._sessions,
         }
-        if self.task >= 0:
+        if self.learner.task >= 0:
             tensors |= prefixed("buffer", self._buffer.state_dict())
             tensors |= prefixed("collector", self._collector.state_dict())
         copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
@@ -219,7 +263,7 @@ class Loop:
         self.learner.load_state_dict(with_prefix("learner", tensors), state["learner"])
         self.record.load(with_prefix("record", tensors), state["record"])
         self.steps, self._sessions = state["steps"], state["sessions"]
-        if self.task >= 0:
-            self._enter(self.task)
+        if self.learner.task >= 0:
+            self._enter(self.entered)
             self._buffer.load_state_dict(with_prefix("buffer", tensors))
             self._collector.load_state_dict(with_prefix("collector", tensors))

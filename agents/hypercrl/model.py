@@ -24,11 +24,11 @@ class TaskSystem(LearnedSystem):
         like: The environment whose dynamics they are.
     """
 
-    ensemble: TaskDynamics  # type: ignore[assignment]
+    ensemble: TaskDynamics
 
     def __init__(self, dynamics: TaskDynamics, like: Environment) -> None:
         starts = torch.zeros((1, dynamics.observation_size), dtype=like.dtype, device=like.device)
-        super().__init__(dynamics, like, like.num_envs, starts, "members", None)  # type: ignore[arg-type]
+        super().__init__(dynamics, like, like.num_envs, starts, "members", None)
 
     @property
     def _all_elite(self) -> bool:
@@ -159,10 +159,16 @@ class TaskModel(Environment):
         return selected
 
     def with_tasks(self, rows: Int64[Tensor, " batch"]) -> Self:
-        """Returns the model with the networks of other tasks for the same environments."""
+        """Returns the model with the networks of other tasks.
+
+        Args:
+            rows: The task of each environment; where all have the same true parameters, of any
+                number of environments.
+        """
         changed = copy.copy(self)
         changed.system = copy.copy(self.system)
         changed.system.ensemble = self.system.ensemble.with_rows(rows)
+        changed.system.num_envs = len(rows)
         return changed
 
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:

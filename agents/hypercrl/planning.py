@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +37,21 @@ def tasks_of(environment: Environment) -> Int64[Tensor, " rows"]:
     return found[:1] if shared else found
 
 
+def learned_tasks(
+    tasks: Int64[Tensor, " rows"], networks: Sequence[int] | None
+) -> Int64[Tensor, " rows"]:
+    """Returns the learner's task for tasks of the stream.
+
+    Args:
+        tasks: Tasks of the stream.
+        networks: The learner's task of each, see `Record.networks`; tasks beyond have that of the
+            last. None if the learner counts as the stream does.
+    """
+    if networks is None:
+        return tasks
+    return torch.tensor(networks, device=tasks.device)[tasks.clamp_max(len(networks) - 1)]
+
+
 def make_planner(config: PlannerConfig, model: Environment, seed: int) -> Planner:
     """Makes the planner of a configuration, which executes the mean of its last elites."""
     if config.kind == "cem":
@@ -66,7 +82,11 @@ def make_planner(config: PlannerConfig, model: Environment, seed: int) -> Planne
 
 
 def learned_planner(
-    config: HyperCRLConfig, learner: Learner, environment: Environment, seed: int
+    config: HyperCRLConfig,
+    learner: Learner,
+    environment: Environment,
+    seed: int,
+    networks: Sequence[int] | None = None,
 ) -> Planner:
     """Makes a planner in the learned dynamics, as they are now.
 
@@ -75,10 +95,11 @@ def learned_planner(
         learner: Has the dynamics.
         environment: Where it is to act: an environment of a stream.
         seed: Seed of the planner's random stream.
+        networks: See `learned_tasks`.
 
     Raises:
         ValueError: The environment is not that of a stream, or its reward is not known.
     """
-    dynamics = learner.dynamics(tasks_of(environment))
+    dynamics = learner.dynamics(learned_tasks(tasks_of(environment), networks))
     model = TaskModel(dynamics, environment, known_reward=config.reward == "known")
     return make_planner(config.planner, model, seed)

@@ -10,6 +10,7 @@ from separatrix.agents.experiment import ExperimentConfig
 from separatrix.agents.hypercrl.config import HyperCRLConfig
 from separatrix.agents.hypercrl.learner import Learner
 from separatrix.agents.hypercrl.planning import learned_planner, tasks_of
+from separatrix.agents.hypercrl.unknown_task import inferring_planner
 from separatrix.controllers.controller import Controller
 from separatrix.envs.streams.stream import find_stream
 
@@ -51,15 +52,19 @@ def load_policy(
     """Makes the policy of a checkpoint, see `separatrix.agents.catalog.load_policy`.
 
     Raises:
-        CheckpointError: If a task of the environment has not begun.
+        CheckpointError: If tasks are told, and one of the environment has not begun.
     """
     assert isinstance(config.agent, HyperCRLConfig)
     learner = load_learner(config, checkpoint, environment)
+    seed = config.evaluation.seed
     with described_misfit(config, checkpoint):
+        if config.agent.evaluation_tasks == "inferred":
+            return inferring_planner(config.agent, learner, environment, seed)
+        networks: list[int] = checkpoint.state["loop"]["record"]["networks"]
         latest = int(tasks_of(environment).max())
-        if latest > learner.task:
+        if latest >= len(networks):
             raise CheckpointError(
                 f"task: got {latest}; the checkpoint of step {checkpoint.step} knows tasks 0 to "
-                f"{learner.task}"
+                f"{len(networks) - 1}"
             )
-        return learned_planner(config.agent, learner, environment, config.evaluation.seed)
+        return learned_planner(config.agent, learner, environment, seed, networks)

@@ -23,6 +23,7 @@ from separatrix.agents.common.training import (
     warn_of_changes,
 )
 from separatrix.agents.experiment import ExperimentConfig
+from separatrix.agents.hypercrl.detecting_loop import make_loop
 from separatrix.agents.hypercrl.figures import (
     embedding_map,
     embedding_order,
@@ -39,7 +40,7 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
     A session is the unit: the run ends after the last one of the last task.
     """
     try:
-        loop = Loop(config)
+        loop = make_loop(config)
     except ValueError as error:
         raise ConfigurationError(f"the experiment: {error}") from error
     checkpoint = run.latest_checkpoint()
@@ -77,7 +78,8 @@ class _Training:
         if loop.record.ended > ended:
             every = self.config.evaluation.every
             passed = every and step // every > loop.task_end(loop.task - 1) // every
-            tasks = list(range(loop.task + 1)) if final or passed else [loop.task]
+            first = 0 if final or passed else ended
+            tasks = list(range(first, loop.record.ended))
             scalars |= loop.evaluate(tasks)
             self.last = {
                 **{tag: value for tag, value in scalars.items() if tag.startswith("eval/")},
@@ -105,6 +107,7 @@ class _Training:
         embeddings = learner.embeddings()
         if embeddings is not None:
             features = loop.stream.features()[:known]
+            embeddings = embeddings[loop.record.networks[:known]]
             figure = embedding_map(embeddings, features, labels[:known])
             self.run.log_figure("tasks/embeddings", figure, step)
             order = embedding_order(embeddings, features)

@@ -29,7 +29,7 @@ from separatrix.agents.hypercrl.networks import SharedNetworks
 
 HYPERNETWORK = HypernetworkConfig(embedding_size=4, layers=(16,), learning_rate=3e-3)
 CONFIG = HyperCRLConfig(method=HYPERNETWORK, layers=(16,), batch_size=32)
-FEATURES = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+FEATURES = torch.tensor([-1.0, 1.0, 0.0, 0.5, -0.5], dtype=torch.float64)[:, None]
 MATRIX = torch.tensor([[0.1, 0.3], [-0.2, 0.05], [0.0, 0.5]])
 """From two observations and an action to the change of the observations."""
 
@@ -98,13 +98,15 @@ def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[n], right[n]) for n in left)
 
 
-@pytest.mark.parametrize("name", ["hypernetwork", "chunked", "base", "single", "context"])
-@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [("hypernetwork", 2), ("chunked", 1), ("base", 1), ("single", 2), ("context", 1)],
+)
 def test_a_linear_system_is_learned(name: str, members: int) -> None:
     found = learner(METHODS[name], members=members)
     found.begin_task()
-    losses = [found.train(data(), 150)["train/loss"] for _ in range(4)]
-    assert losses[3] < 0.1 * losses[0]
+    losses = [found.train(data(), 150)["train/loss"] for _ in range(3)]
+    assert losses[2] < 0.1 * losses[0]
     assert error(found, 0, data(seed=10)) < 0.15
 
 
@@ -146,7 +148,7 @@ def test_the_noise_is_found() -> None:
     found = learner(gaussian=True, batch_size=64, max_gradient_norm=50.0)
     found.begin_task()
     transitions = data(noise=noise)
-    for _ in range(3):
+    for _ in range(2):
         found.train(transitions, 400)
     normalizers = found.normalizers[0]
     inputs = samples(data(seed=5), False)[0].inputs
@@ -177,45 +179,69 @@ def test_normalizers_of_each_task_or_of_the_first() -> None:
     torch.testing.assert_close(own.normalizers[0].inputs.mean, first.normalizers[0].inputs.mean)
 
 
-@pytest.mark.parametrize(
-    ("method", "keeps"),
-    [
-        (replace(HYPERNETWORK, beta=10.0), True),
-        (replace(HYPERNETWORK, beta=10.0, look_ahead=True), True),
-        (replace(HYPERNETWORK, beta=10.0, chunk_size=20, layers=(32, 32)), True),
-        (replace(HYPERNETWORK, beta=0.0), False),
-        (FinetuneConfig(), False),
-        (FinetuneConfig(heads=False), False),
-        (ElasticWeightsConfig(strength=1e-3), False),
-        (ElasticWeightsConfig(strength=1e6), True),
-        (SynapticIntelligenceConfig(strength=1e6), True),
-        (CoresetConfig(transitions=40), True),
-        (CoresetConfig(transitions=0), True),
-        (CoresetConfig(transitions=0, heads=False, context=True), True),
-        (SingleConfig(), True),
-    ],
-    ids=str,
-)
-def test_a_contrary_task_is_kept_apart_or_not(method: MethodConfig, keeps: bool) -> None:
-    first, second = data(), data(-1.0, seed=20)
-    found = learner(replace(method, learning_rate=5e-3), max_gradient_norm=50.0)
-    learn(found, [first], steps=400)
-    before = error(found, 0, data(seed=10))
-    learn(found, [second], steps=400)
-    after = error(found, 0, data(seed=10))
-    assert before < 0.2
-    assert after < 0.25 if keeps else after > 0.8, after
+def waves(sign: float, seed: int) -> Transitions:
+    """Steps of a system that is not linear, and of its contrary."""
+    mixed = torch.tensor([[1.5, 0.5], [-0.5, 1.0], [0.2, 1.0]])
+    found = data(seed=seed)
+    change = sign * torch.cat((found.observation, found.action), -1).matmul(mixed).sin()
+    return replace(found, next_observation=found.observation + change)
+
+
+CONTRARY = replace(HYPERNETWORK, embedding_size=2, learning_rate=5e-3)
+
+
+KEEP: dict[str, MethodConfig] = {
+    "hypernetwork": replace(CONTRARY, beta=10.0),
+    "look-ahead": replace(CONTRARY, beta=10.0, look_ahead=True),
+    "chunked": replace(CONTRARY, beta=10.0, chunk_size=40, layers=(32, 32)),
+    "ewc": ElasticWeightsConfig(strength=1e6),
+    "si": SynapticIntelligenceConfig(strength=1e6),
+    "coreset": CoresetConfig(transitions=80),
+    "multitask": CoresetConfig(transitions=0),
+    "context": CoresetConfig(transitions=0, heads=False, context=True),
+    "single": SingleConfig(),
+}
+FORGET: dict[str, MethodConfig] = {
+    "hypernetwork": replace(CONTRARY, beta=0.0),
+    "finetune": FinetuneConfig(),
+    "one head": FinetuneConfig(heads=False),
+    "ewc": ElasticWeightsConfig(strength=1e-3),
+    "si": SynapticIntelligenceConfig(strength=1e-3),
+}
+
+
+def cases(methods: dict[str, MethodConfig], keeps: bool) -> list[Any]:
+    """Parameters of a test; those that resemble others are slow together."""
+    slow = {"look-ahead", "multitask", "context", "si"} if keeps else {"ewc", "si"}
+    return [
+        pytest.param(method, keeps, id=name, marks=[pytest.mark.slow] if name in slow else [])
+        for name, method in methods.items()
+    ]
+
+
+@pytest.mark.parametrize(("method", "keeps"), [*cases(KEEP, True), *cases(FORGET, False)])
+def test_a_contrary_task_leaves_the_first_one_or_not(method: MethodConfig, keeps: bool) -> None:
+    if not isinstance(method, HypernetworkConfig):
+        method = replace(method, learning_rate=2e-2)
+    found = learner(method, layers=(32,), max_gradient_norm=50.0)
+    learn(found, [waves(1.0, 0)], steps=450)
+    before = error(found, 0, waves(1.0, 50))
+    learn(found, [waves(-1.0, 20)], steps=450)
+    after = error(found, 0, waves(1.0, 50))
+    assert before < 0.35
+    assert after < before + 0.1 if keeps else after > before + 0.5, (before, after)
 
 
 def test_one_network_without_context_cannot_keep_both() -> None:
     found = learner(CoresetConfig(transitions=0, heads=False))
     learn(found, [data(), data(-1.0)], steps=300)
-    assert error(found, 0, data()) > 0.7 and error(found, 1, data(-1.0)) > 0.7
+    # Their mean, zero, is the best that it can do.
+    assert all(error(found, task, data(sign)) > 0.7 for task, sign in ((0, 1.0), (1, -1.0)))
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("coreset", "multitask")])
 def test_only_what_is_kept_of_earlier_tasks_is_used(name: str) -> None:
-    states = []
+    states: list[dict[str, Tensor]] = []
     for poison in (False, True):
         found = learner(METHODS[name])
         first, second = data(), data(-1.0)
@@ -252,7 +278,7 @@ def test_what_a_coreset_keeps(count: int) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_seed_fixes_everything(name: str) -> None:
-    states = []
+    states: list[dict[str, Tensor]] = []
     for seed in (3, 3, 4):
         torch.manual_seed(len(states))  # the global generator has no say
         found = learner(METHODS[name], seed)

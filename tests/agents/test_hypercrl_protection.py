@@ -50,7 +50,7 @@ def moved_hypernetwork(
     before = networks(range(tasks)).detach()
     with torch.no_grad():
         for i, parameter in enumerate(networks.common_parameters()):
-            parameter += 0.1 * normal(i, *parameter.shape)
+            parameter.add_(0.1 * normal(i, *parameter.shape))
     return networks, found, before
 
 
@@ -181,7 +181,7 @@ def protected(networks: SharedNetworks, strength: float = 0.3) -> tuple[Quadrati
         assert (found.loss(generator()) is None) == (task == 0)
         with torch.no_grad():
             for i, parameter in enumerate(networks.common_parameters()):
-                parameter += normal(10 * task + i, *parameter.shape)
+                parameter.add_(normal(10 * task + i, *parameter.shape))
         weights = [p.detach().clone() for p in networks.common_parameters()]
         importance = [normal(100 + task, *w.shape).square() for w in weights]
         importance[0][..., :3] = 0  # what matters to nobody
@@ -213,12 +213,13 @@ def test_one_quadratic_is_the_sum_of_all(seed: int) -> None:
     for step in range(2):
         with torch.no_grad():
             for i, parameter in enumerate(networks.common_parameters()):
-                parameter += normal(seed + 10 * step + i, *parameter.shape)
+                parameter.add_(normal(seed + 10 * step + i, *parameter.shape))
         pair = []
         for function in (lambda: penalty(found), explicit):
             networks.zero_grad(set_to_none=True)
             loss = function()
             loss.backward()
+            assert networks.trunk.grad is not None
             pair.append((loss.detach(), networks.trunk.grad))
         differences.append([loss for loss, _ in pair])
         gradients.append([gradient for _, gradient in pair])
@@ -255,7 +256,7 @@ def test_fisher_sample_by_sample(heads: bool) -> None:
         assert torch.equal(state[f"centre.{i}"], parameter)
     with torch.no_grad():
         for parameter in networks.common_parameters():
-            parameter += 0.5
+            parameter.add_(0.5)
     expected = 1.5 * sum((total / 120 * 0.25).sum() for total in sums)
     assert penalty(found).item() == pytest.approx(float(expected), rel=1e-5)
 
@@ -284,7 +285,7 @@ def descend(
             protection.backward()
         before = networks.trunk.detach().clone()
         with torch.no_grad():
-            networks.trunk -= rate * gradient
+            networks.trunk.sub_(rate * gradient)
         found.after_step()
         path += -own * (networks.trunk.detach() - before)
     return path, start - quadratic(networks).detach()
@@ -312,7 +313,7 @@ def test_the_path_integral_is_the_fall_of_the_loss() -> None:
     found.begin()
     assert not found.state_dict()["path.0"].any()
     with torch.no_grad():
-        networks.trunk += 1.0
+        networks.trunk.add_(1.0)
     path, _ = descend(networks, found, 20, 1e-3)
     torch.testing.assert_close(found.state_dict()["path.0"], path)
     found.end(1, rows, sample_loss)
@@ -339,7 +340,8 @@ def test_nothing_is_protected_before_the_first_task_has_ended() -> None:
         SynapticIntelligence(shared, 1.0, 1e-3),
     ]
     assert [found.loss(generator()) for found in protections] == [None] * 3
-    hypernetwork.add_task(), shared.add_task()
+    hypernetwork.add_task()
+    shared.add_task()
     for found in protections:
         found.begin()
         found.before_step(torch.optim.Adam(found.networks.common_parameters()))
@@ -360,11 +362,11 @@ def test_the_state_of_quadratic_protections_is_whole(kind: str) -> None:
     for task in range(3):
         found.begin()
         with torch.no_grad():
-            networks.trunk += 0.1 * normal(task, *networks.trunk.shape)
+            networks.trunk.add_(0.1 * normal(task, *networks.trunk.shape))
         networks.trunk.grad = normal(7, *networks.trunk.shape)
         found.before_step(torch.optim.Adam([networks.trunk]))
         with torch.no_grad():
-            networks.trunk -= 0.1 * networks.trunk.grad
+            networks.trunk.sub_(0.1 * networks.trunk.grad)
         found.after_step()
         if task < 2:
             found.end(task, (normal(20, 60, 2), normal(21, 60, 2)), sample_loss)

@@ -159,6 +159,29 @@ def test_task_by_task(tables: Any) -> None:
     assert (first["seconds"], second["seconds"]) == ("10.0", "12.5")
 
 
+def test_tasks_that_are_not_told(tables: Any) -> None:
+    made = {
+        "begins": [0, 800, 1600],
+        "num_envs": 8,
+        "told_scores": [0.9, 0.8, 0.7],
+        "inferred_scores": [0.8, 0.8, 0.6],
+        "inferred_correctly": [0.99, 0.95, 0.5],
+    }
+    runs = [
+        {**made, "detections": [[400, 320, -1], [880, 800, -1]]},
+        {**made, "detections": [[960, 800, -1], [1200, 1000, 0], [1840, 1600, -1]]},
+    ]
+    content = {**ORIGIN, "labels": ["a", "b", "c"], "runs": runs}
+    heading, rows = cells(tables.unknown(content))
+    first, second, third = (dict(zip(heading, row, strict=True)) for row in rows)
+    told = ("begin detected in runs", "after steps of each environment", "false alarms in all")
+    assert [first[name] for name in told] == ["", "", "1"]
+    assert [second[name] for name in told] == ["2 of 2", "15 [10, 20]", "1"]
+    assert [third[name] for name in told] == ["1 of 2", "30 (1)", "0"]
+    assert (first["score, told the task"], first["inferring it"]) == ("0.90", "0.80")
+    assert third["steps inferred correctly"] == "0.500"
+
+
 def test_only_results_that_exist_make_blocks(
     tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

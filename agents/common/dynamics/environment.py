@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from separatrix.agents.common.dynamics.model import DynamicsEnsemble
+from separatrix.agents.common.dynamics.model import DynamicsEnsemble, Prediction
 from separatrix.envs.core.environment import ComposedEnvironment, Environment
 from separatrix.envs.core.registration import check_count
 from separatrix.envs.core.state import State
@@ -34,6 +34,26 @@ MARGIN = 0.2
 """By how much a state may leave the box of observations, as a fraction of the box."""
 
 
+@runtime_checkable
+class Predictor(Protocol):
+    """What a learned system needs: a `DynamicsEnsemble`, or what stands in for one.
+
+    Attributes:
+        elites: Indices of the members that make the predictions.
+    """
+
+    elites: Tensor
+
+    @property
+    def config(self) -> Any:
+        """Has the number of `members`, and whether there is a `reward_head`."""
+
+    def predict(
+        self, observation: Tensor, action: Tensor, members: Tensor | None = None
+    ) -> Prediction:
+        """Predicts one control interval, (members, rows, ...)."""
+
+
 @dataclass(frozen=True)
 class LearnedState(State):
     """State of learned dynamics.
@@ -53,7 +73,7 @@ class LearnedSystem(System):
     """Learned dynamics of observations.
 
     Args:
-        ensemble: The ensemble, trained. It is not copied: training it further changes the system.
+        ensemble: Trained. It is not copied: training it further changes the system.
         like: The environment that the ensemble was trained on.
         num_envs: Size of the batch.
         starts: Observations from which episodes start.
@@ -63,7 +83,7 @@ class LearnedSystem(System):
 
     def __init__(
         self,
-        ensemble: DynamicsEnsemble,
+        ensemble: Predictor,
         like: Environment,
         num_envs: int,
         starts: Float[Tensor, "starts observation"],
