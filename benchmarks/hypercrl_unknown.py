@@ -1,8 +1,9 @@
 """HyperCRL where the task is not told: how often it is inferred, and how soon a change is detected.
 
-The learner of `configs/experiment/hypercrl_pendulum.yaml` goes through five tasks that are twice as
-long as there, as changes are detected only once the model of a task has settled. It detects where
-they begin; in the end its networks act in each task, which they are told or infer.
+The learner of `configs/experiment/hypercrl_pendulum.yaml` goes through five tasks that are longer
+than there, with more gradient steps, as changes are detected only once the model of a task has
+settled. It detects where they begin; in the end its networks act in each task, which they are told
+or infer.
 
     python benchmarks/hypercrl_unknown.py --output docs/results/hypercrl_unknown.json
 """
@@ -35,7 +36,7 @@ def experiment(seed: int) -> ExperimentConfig:
     """Makes the experiment of a run."""
     config = load_experiment(EXPERIMENT)
     assert isinstance(config.agent, HyperCRLConfig)
-    agent = replace(config.agent, tasks=TASKS, boundaries="detected")
+    agent = replace(config.agent, tasks=TASKS, gradient_steps=800, boundaries="detected")
     return replace(config, agent=agent, total_steps=TASKS * TASK_STEPS, seed=seed)
 
 

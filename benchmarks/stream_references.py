@@ -67,6 +67,9 @@ PLANS = {
         "gradient_mpc", {"horizon": 30, "starts": 4, "iterations": 5, "learning_rate": 0.2}, 8
     ),
     "separatrix/GlucoseStream-v0": Plan("basal_bolus", {}, 30, episodes=64),
+    "separatrix/PusherStream-v0": Plan(
+        "icem", {"horizon": 12, "population": 32, "iterations": 2}, 5, episodes=4
+    ),
 }
 OTHERS = Plan("icem", {"horizon": 20, "population": 32, "iterations": 2}, 6)
 """Of bodies of MuJoCo, whose steps take long."""

@@ -233,7 +233,8 @@ class SynapticIntelligence(QuadraticProtection):
     """The importance of a weight is by how much its changes lowered the loss of a task.
 
     F. Zenke, B. Poole and S. Ganguli, ICML 2017, arXiv:1703.04200, eqs. 3 to 5: the path integral
-    of minus the gradient, over the squared change of the weight plus a damping.
+    of minus the gradient, over the squared change of the weight plus a damping. Every task is held
+    around its own end; the paper's centre is the latest one for all.
 
     Args:
         networks: See `QuadraticProtection`.

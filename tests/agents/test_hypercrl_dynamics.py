@@ -194,6 +194,30 @@ def test_rewards_row_by_row(kind: str, members: int) -> None:
             particles = after
 
 
+class Tagged:
+    """Stands in for environments whose reward is the number of the row."""
+
+    rows: Tensor
+
+    def select(self, rows: Tensor) -> Tagged:
+        self.rows = rows
+        return self
+
+    def known_outcome(self, *observations: Tensor) -> tuple[Tensor, Tensor]:
+        assert all(len(self.rows) == len(each) for each in observations)
+        return self.rows.float(), self.rows == 3
+
+
+@MEMBERS
+def test_every_row_is_rewarded_by_its_own_environment(members: int) -> None:
+    made = model("known", members)
+    state = start(made, len(ROWS))
+    made._like = Tagged()  # type: ignore[assignment]
+    rewards, ends = made.sequence(state, actions(len(ROWS)))
+    rows = torch.arange(len(ROWS))
+    assert (rewards == rows).all() and (ends == (rows == 3)).all()
+
+
 def diverging(kind: str, members: int, task: int = 2) -> TaskModel:
     """The networks of one task jump out of the box at once."""
     made = model(kind, members)

@@ -16,13 +16,14 @@ from separatrix.agents.common.collector import Collector
 from separatrix.agents.common.configuration import ConfigurationError, load_experiment
 from separatrix.agents.common.replay import ReplayBuffer
 from separatrix.agents.common.run import Run
-from separatrix.agents.common.seeding import training_seed
+from separatrix.agents.common.seeding import evaluation_seed, training_seed
 from separatrix.agents.experiment import (
     EnvironmentConfig,
     EvaluationConfig,
     ExperimentConfig,
     OptionValue,
 )
+from separatrix.agents.hypercrl import evaluation
 from separatrix.agents.hypercrl.config import (
     CoresetConfig,
     ElasticWeightsConfig,
@@ -36,6 +37,7 @@ from separatrix.agents.hypercrl.config import (
 )
 from separatrix.agents.hypercrl.loop import Loop
 from separatrix.agents.hypercrl.storage import count_storage
+from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.core.wrappers import ObservationNoise
@@ -213,6 +215,20 @@ def test_an_evaluation_of_many_tasks_is_that_of_each() -> None:
     torch.testing.assert_close(scores[2], expected)
     again = loop.evaluations.run(loop.learner, [0, 1, 2])
     assert torch.equal(again.returns, loop.record.returns[2].to(again.returns))
+
+
+def test_every_task_is_evaluated_on_the_same_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, seen = Loop(experiment()), []
+
+    def spy(environment: Any, controller: Any, seeds: torch.Tensor) -> Any:
+        seen.append((environment.tasks.tolist(), seeds.tolist()))
+        return evaluate(environment, controller, seeds)
+
+    monkeypatch.setattr(evaluation, "evaluate", spy)
+    loop.session()
+    loop.evaluations.run(loop.learner, [2, 0])
+    first = evaluation_seed(0)
+    assert seen == [([2, 2, 0, 0], [first, first + 1, first, first + 1])]
 
 
 def test_an_evaluation_changes_nothing_of_the_training() -> None:
