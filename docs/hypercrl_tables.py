@@ -35,6 +35,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from result_tables import RESULTS, lines
 from torch import Tensor
@@ -42,7 +43,7 @@ from torch import Tensor
 from separatrix.agents.common.tensorboard import encode_png
 from separatrix.agents.hypercrl import figures, metrics
 
-BLOCKS = ("main", "long", "mujoco", "plasticity", "tuning", "unknown")
+BLOCKS = ("main", "long", "mujoco", "plasticity", "tuning", "steps", "unknown")
 """Results that may exist."""
 
 SHOWN = "HyperCRL"
@@ -126,6 +127,14 @@ def plasticity(content: dict[str, Any]) -> str:
         "| its error in the end: | alone: | error of earlier tasks at their own end: "
         "| in the end: | seconds: | parameters:"
     )
+    return lines(heading, rows, content)
+
+
+def steps(content: dict[str, Any]) -> str:
+    """Milliseconds of a gradient step in some tasks of a long stream."""
+    shown = [row for row in content["rows"] if row["tasks"] in (1, 2, 5, 10, 20)]
+    rows = [[name, *(f"{1e3 * row[name]:.2f}" for row in shown)] for name in content["methods"]]
+    heading = "ms in task | " + " | ".join(f"{row['tasks']}:" for row in shown)
     return lines(heading, rows, content)
 
 
@@ -306,17 +315,13 @@ def _first_and_last(method: dict[str, Any], name: str) -> str:
 
 
 def picture() -> bytes:
-    """Draws the seconds of training of every task of the long stream, as PNG; means over seeds."""
-    content = json.loads((RESULTS / "hypercrl_long.json").read_text(encoding="utf-8"))
-    (study,) = content["studies"]
+    """Draws the seconds of 1,000 gradient steps in every task of a long stream, as PNG."""
+    content = json.loads((RESULTS / "hypercrl_steps.json").read_text(encoding="utf-8"))
     seconds = {
-        method["name"]: torch.tensor([run["training_seconds"] for run in method["runs"]])
-        .mean(0)
-        .numpy()
-        for method in study["methods"]
+        name: 1e3 * np.array([row[name] for row in content["rows"]]) for name in content["methods"]
     }
     return encode_png(figures.wall_times(seconds))
 
 
-ALONE = {"plasticity": plasticity, "tuning": tuning, "unknown": unknown}
+ALONE = {"plasticity": plasticity, "tuning": tuning, "steps": steps, "unknown": unknown}
 """Results with a table of their own."""

@@ -69,8 +69,13 @@ def _origin(content: Mapping[str, Any]) -> str:
     commit = f"commit {content['commit']}" if content["commit"] else "unknown commit"
     changed = " with changes not committed" if content["uncommitted_changes"] else ""
     packages = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    later = "".join(
+        f"\n\nAdded later, on the same machine, from commit {addition['commit']}:\n\n"
+        f"    {addition['command']}"
+        for addition in content.get("additions", [])
+    )
     return (
         f"Recorded by\n\n    {content['command']}\n\n"
         f"from {commit}{changed}, on {machine['cores']} cores of {machine['cpu']} "
-        f"({machine['platform']}) with {packages}."
+        f"({machine['platform']}) with {packages}.{later}"
     )
