@@ -1,8 +1,8 @@
 """Time of a gradient step against the number of tasks before: does learning a task stay as quick?
 
 Learners as large as that of `configs/experiment/hypercrl_pendulum.yaml` begin task after task, on
-transitions that are made up. In each task the time of a gradient step is taken, all methods in turn,
-in rounds, of which the median counts.
+transitions that are made up. In each task the time of a gradient step is taken, all methods in
+turn, in rounds, of which the median counts.
 
     python benchmarks/hypercrl_steps.py --output docs/results/hypercrl_steps.json
 """

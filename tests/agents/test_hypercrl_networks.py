@@ -100,7 +100,7 @@ def test_a_network_starts_as_told() -> None:
         (26 + 2 + 7, (200,) * 4, 2 * 26, 138_252),  # door; cosines and sines add two inputs
         (18 + 6, (200,) * 4, 2 * 18, 132_836),  # cheetah
         (4 + 1 + 1, (256, 256), 4, 68_612),  # cart-pole; likewise one
-        (11 + 2, (256, 256), 11, 72_203),  # reacher
+        (11 + 2, (256, 256), 11, 72_203),  # an arm of two links
     ],
 )
 def test_target_sizes_are_those_of_the_paper(

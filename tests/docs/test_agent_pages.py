@@ -11,6 +11,7 @@ from separatrix.agents.catalog import train
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
+from separatrix.agents.hypercrl.config import HyperCRLConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.registration import make_environment
 
@@ -92,6 +93,7 @@ def test_page_of_sindy_rl_names_every_tag(policy: str, tmp_path: Path) -> None:
 def test_page_of_hypercrl_names_every_tag(tmp_path: Path) -> None:
     config = load_experiment("debug/hypercrl_pendulum")
     # Long enough for episodes to end.
+    assert isinstance(config.agent, HyperCRLConfig)
     agent = dataclasses.replace(config.agent, session_steps=600)
     config = dataclasses.replace(config, agent=agent, total_steps=2400)
     text = (FOLDER / "hypercrl.md").read_text(encoding="utf-8")
