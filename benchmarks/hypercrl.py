@@ -62,17 +62,44 @@ TUNING: Methods = {
         f"HyperCRL, beta {beta}, learning rate {rate}": replace(
             HYPERNETWORK, beta=beta, learning_rate=rate
         )
-        for beta, rate in ((0.005, 1e-3), (0.05, 1e-3), (0.5, 1e-3), (0.05, 3e-4))
+        for beta, rate in ((0.005, 1e-3), (0.05, 1e-3), (0.5, 1e-3), (0.05, 3e-4), (0.05, 3e-3))
     },
     **{f"HyperCRL chunked, beta {beta}": replace(CHUNKED, beta=beta) for beta in (0.005, 0.05)},
+    **{
+        f"HyperCRL chunked, beta 0.05, learning rate {rate}": replace(CHUNKED, learning_rate=rate)
+        for rate in (3e-3, 1e-2)
+    },
     **{f"EWC, strength {s:g}": ElasticWeightsConfig(strength=s) for s in (1e2, 1e3, 1e4, 1e5)},
+    **{
+        f"EWC, strength {s:g}, learning rate {rate}": ElasticWeightsConfig(
+            strength=s, learning_rate=rate
+        )
+        for s, rate in ((1e4, 3e-3), (1e4, 1e-2), (1e5, 3e-3), (1e5, 1e-2))
+    },
     **{
         f"SI, strength {s:g}": SynapticIntelligenceConfig(strength=s)
         for s in (0.1, 1.0, 10.0, 100.0)
     },
+    **{
+        f"SI, strength {s:g}, learning rate {rate}": SynapticIntelligenceConfig(
+            strength=s, learning_rate=rate
+        )
+        for s, rate in ((10.0, 3e-3), (10.0, 1e-2), (100.0, 3e-3), (100.0, 1e-2))
+    },
     "finetune": FinetuneConfig(),
     "finetune, one head": FinetuneConfig(heads=False),
     "finetune, learning rate 0.0003": FinetuneConfig(learning_rate=3e-4),
+    **{
+        f"{name}, learning rate {rate}": replace(method, learning_rate=rate)
+        for name, method in (
+            ("single", SingleConfig()),
+            ("finetune, one head", FinetuneConfig(heads=False)),
+            ("coreset", CoresetConfig(transitions=EQUAL_BYTES["cart-pole"])),
+            ("multitask oracle", CoresetConfig(transitions=0)),
+            ("context oracle", CoresetConfig(transitions=0, heads=False, context=True)),
+        )
+        for rate in (3e-3, 1e-2)
+    },
 }
 
 MAIN: Methods = {

@@ -114,7 +114,6 @@ def main() -> int:
         path.write_text(text, encoding="utf-8")
     for name in field_tables.LEARNING:
         (DOCS / "pictures" / f"{name}_learning.png").write_bytes(field_tables.curves(name))
-    (DOCS / "pictures" / "hypercrl_seconds.png").write_bytes(hypercrl_tables.picture())
     for entry in REGISTRY.values():
         picture = environment_pictures.draw(entry)
         (DOCS / "environments" / f"{page_name(entry)}.png").write_bytes(picture)
