@@ -6,8 +6,8 @@ file in `--folder`; a study that was interrupted goes on with the runs that are 
 
     python benchmarks/hypercrl.py main --output docs/results/hypercrl_main.json
 
-Studies: `tuning` (seed 100, three tasks, what `main` takes is chosen here), `main` (five tasks, all
-methods), `long` (twenty tasks), `mujoco`.
+Studies: `main` (five tasks, all methods), `long` (twenty tasks), `mujoco`. What the methods differ in
+was chosen by `benchmarks/hypercrl_tuning.py`.
 """
 
 from __future__ import annotations
@@ -57,51 +57,6 @@ cart-pole (4,933 + 10) / 11 numbers."""
 
 Methods = dict[str, MethodConfig]
 
-TUNING: Methods = {
-    **{
-        f"HyperCRL, beta {beta}, learning rate {rate}": replace(
-            HYPERNETWORK, beta=beta, learning_rate=rate
-        )
-        for beta, rate in ((0.005, 1e-3), (0.05, 1e-3), (0.5, 1e-3), (0.05, 3e-4), (0.05, 3e-3))
-    },
-    **{f"HyperCRL chunked, beta {beta}": replace(CHUNKED, beta=beta) for beta in (0.005, 0.05)},
-    **{
-        f"HyperCRL chunked, beta 0.05, learning rate {rate}": replace(CHUNKED, learning_rate=rate)
-        for rate in (3e-3, 1e-2)
-    },
-    **{f"EWC, strength {s:g}": ElasticWeightsConfig(strength=s) for s in (1e2, 1e3, 1e4, 1e5)},
-    **{
-        f"EWC, strength {s:g}, learning rate {rate}": ElasticWeightsConfig(
-            strength=s, learning_rate=rate
-        )
-        for s, rate in ((1e4, 3e-3), (1e4, 1e-2), (1e5, 3e-3), (1e5, 1e-2))
-    },
-    **{
-        f"SI, strength {s:g}": SynapticIntelligenceConfig(strength=s)
-        for s in (0.1, 1.0, 10.0, 100.0)
-    },
-    **{
-        f"SI, strength {s:g}, learning rate {rate}": SynapticIntelligenceConfig(
-            strength=s, learning_rate=rate
-        )
-        for s, rate in ((10.0, 3e-3), (10.0, 1e-2), (100.0, 3e-3), (100.0, 1e-2))
-    },
-    "finetune": FinetuneConfig(),
-    "finetune, one head": FinetuneConfig(heads=False),
-    "finetune, learning rate 0.0003": FinetuneConfig(learning_rate=3e-4),
-    **{
-        f"{name}, learning rate {rate}": replace(method, learning_rate=rate)
-        for name, method in (
-            ("single", SingleConfig()),
-            ("finetune, one head", FinetuneConfig(heads=False)),
-            ("coreset", CoresetConfig(transitions=EQUAL_BYTES["cart-pole"])),
-            ("multitask oracle", CoresetConfig(transitions=0)),
-            ("context oracle", CoresetConfig(transitions=0, heads=False, context=True)),
-        )
-        for rate in (3e-3, 1e-2)
-    },
-}
-
 MAIN: Methods = {
     "HyperCRL": HYPERNETWORK,
     "HyperCRL chunked": CHUNKED,
@@ -123,7 +78,6 @@ LONG: Methods = {
 MUJOCO: Methods = {**LONG, "coreset": CoresetConfig(transitions=EQUAL_BYTES["pusher"])}
 
 STUDIES: dict[str, tuple[str, Methods, str | None]] = {
-    "tuning": ("hypercrl_cart_pole", TUNING, None),
     "main": ("hypercrl_cart_pole", MAIN, "single"),
     "long": ("hypercrl_pendulum", LONG, None),
     "mujoco": ("hypercrl_pusher", MUJOCO, None),
@@ -137,10 +91,6 @@ def experiment(study: str, method: str, seed: int) -> ExperimentConfig:
     config = load_experiment(name)
     assert isinstance(config.agent, HyperCRLConfig)
     agent = replace(config.agent, method=methods[method])
-    if study == "tuning":
-        agent = replace(agent, tasks=3)
-        steps = config.total_steps * 3 // config.agent.tasks
-        config = replace(config, total_steps=steps)
     return replace(config, agent=agent, seed=seed)
 
 

@@ -1,8 +1,9 @@
 """Tables of continual learning, from `docs/results/hypercrl_*.json`, where these files exist.
 
-The files are `hypercrl_main`, `hypercrl_long`, `hypercrl_mujoco` and `hypercrl_tuning`, the name
-of a block with an underscore for its space. Each holds what `benchmarks/harness.py` tells about the
-origin (command, commit, versions, cores, threads, load_average), and
+The files are `hypercrl_main`, `hypercrl_long` and `hypercrl_mujoco`, the name of a block with an
+underscore for its space; those of `ALONE` hold what their scripts write. Each holds what
+`benchmarks/harness.py` tells about the origin (command, commit, versions, cores, threads,
+load_average), and
 
     studies: a list, one for each stream, of
         stream            id, such as "LorenzStream-v0"
@@ -145,16 +146,20 @@ def _steps_to(target: float, curve: list[float], chunk: int) -> float:
 
 
 def tuning(content: dict[str, Any]) -> str:
-    """Mean return of all tasks after the last one, for every setting that was tried."""
+    """Mean held-out error of all tasks after the last one, for every setting that was tried."""
+    best: dict[str, float] = {}
+    means = [torch.tensor(row["errors"]).mean().item() for row in content["rows"]]
+    for row, mean in zip(content["rows"], means, strict=True):
+        best[row["method"]] = min(mean, best.get(row["method"], mean))
     rows = [
         [
-            method["name"],
-            cell(method, lambda run: matrix(run, "returns")[-1].nanmean().item(), "{:.1f}"),
+            row["method"],
+            row["setting"],
+            f"**{mean:.3f}**" if mean == best[row["method"]] else f"{mean:.3f}",
         ]
-        for study in content["studies"]
-        for method in study["methods"]
+        for row, mean in zip(content["rows"], means, strict=True)
     ]
-    return lines("setting | mean return:", rows, content)
+    return lines("method | setting | error:", sorted(rows, key=lambda row: row[0]), content)
 
 
 def unknown(content: dict[str, Any]) -> str:

@@ -137,13 +137,18 @@ def test_plasticity_counts_steps_to_the_error_of_a_network_of_its_own(tables: An
     assert first["in the end"] == "0.200"
 
 
-def test_tuning_averages_the_last_returns(tables: Any) -> None:
-    made = content()
-    for method in made["studies"][0]["methods"]:
-        for found in method["runs"]:
-            found["returns"] = [[10.0, None], [20.0, 40.0]]
-    _, rows = cells(tables.tuning(made))
-    assert rows == [["HyperCRL", "30.0"], ["single", "30.0"]]
+def test_tuning_marks_the_best_setting_of_each_method(tables: Any) -> None:
+    rows = [
+        {"method": "single", "setting": "a", "errors": [[0.1, 0.3], [0.2, 0.2]]},
+        {"method": "EWC", "setting": "a", "errors": [[0.5, 0.5]]},
+        {"method": "single", "setting": "b", "errors": [[0.1, 0.1]]},
+    ]
+    _, found = cells(tables.tuning({**ORIGIN, "rows": rows}))
+    assert found == [
+        ["EWC", "a", "**0.500**"],
+        ["single", "a", "0.200"],
+        ["single", "b", "**0.100**"],
+    ]
 
 
 def test_task_by_task(tables: Any) -> None:
