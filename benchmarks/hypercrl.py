@@ -6,8 +6,8 @@ file in `--folder`; a study that was interrupted goes on with the runs that are 
 
     python benchmarks/hypercrl.py main --output docs/results/hypercrl_main.json
 
-Studies: `main` (five tasks, all methods), `long` (twenty tasks), `mujoco`. What the methods differ in
-was chosen by `benchmarks/hypercrl_tuning.py`.
+Studies: `main` (five tasks, all methods), `long` (twenty tasks), `mujoco`. Learning rates and
+strengths are chosen by `benchmarks/hypercrl_tuning.py`.
 """
 
 from __future__ import annotations
