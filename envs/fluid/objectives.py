@@ -162,6 +162,10 @@ class Follow(Reach):
     speed: float
     moves: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_finite(self, "speed")
+
     def numbers(self, system: SpectralSystem) -> dict[str, Tensor]:
         """Returns the target at place 0, and the boxes that it passes in a control interval."""
         boxes = self.speed * system.control_interval / system.length
@@ -247,6 +251,7 @@ class Regulate(Objective):
 
     def __post_init__(self) -> None:
         require_positive(self, "control_weight")
+        require_finite(self, "level")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -318,3 +323,14 @@ def require_positive(objective: Any, *names: str) -> None:
         value = getattr(objective, name)
         if not is_positive(value):
             raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: a number > 0")
+
+
+def require_finite(objective: Any, name: str) -> None:
+    """Checks an option of an objective that may have either sign.
+
+    Raises:
+        ValueError: It is not a finite number.
+    """
+    value = getattr(objective, name)
+    if value != 0 and not (isinstance(value, int | float) and is_positive(abs(value))):
+        raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: a finite number")

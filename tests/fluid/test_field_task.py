@@ -1,5 +1,6 @@
 """Sensors, actuators, objectives and pictures of fields."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -202,3 +203,17 @@ def test_pictures_show_lines_and_planes() -> None:
     assert image.shape == (2, 2, 3)
     assert image[1, 0].tolist() == [12, 44, 110] and image[1, 1].tolist() == [110, 16, 28]
     assert image[0].tolist() == [[247, 247, 245]] * 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("environment_id", "options"),
+    [("KortewegDeVries-v0", {"speed": 0}), ("AllenCahn-v0", {"task": "regulate", "level": 0})],
+)
+def test_numbers_of_either_sign_are_checked(
+    environment_id: str, options: dict[str, Any], value: float
+) -> None:
+    *_, name = options
+    with pytest.raises(ValueError, match=f"{name}: got .*; allowed: a finite number"):
+        make_environment(environment_id, **options | {name: value})
+    make_environment(environment_id, **options | {name: -0.1})
