@@ -133,8 +133,9 @@ class Learner:
             for name, value in self._step(sets).items():
                 totals[name] = totals.get(name, 0.0) + value
         found = {f"train/{name}": float(total) / steps for name, total in totals.items()}
-        self.errors[self.task] = self._square_errors(self.task, held_out).sqrt()
-        return found | {"train/held_out_error": self.held_out_error(self.task, transitions)}
+        square = self._square_errors(self.task, held_out)
+        self.errors[self.task] = square.sqrt()
+        return found | {"train/held_out_error": self._in_units(self.task, square)}
 
     def _step(self, sets: Mapping[int, Samples]) -> dict[str, Tensor]:
         """Takes a gradient step on minibatches of the given tasks."""
@@ -275,8 +276,12 @@ class Learner:
             targets' deviation.
         """
         _, held_out = samples(transitions, self._reward)
+        return self._in_units(task, self._square_errors(task, held_out))
+
+    def _in_units(self, task: int, square: Float[Tensor, " observation"]) -> float:
+        """Returns the root mean of squared errors in units of the targets' deviation."""
         scale = self.normalizers[task].targets.deviation[: self._observation_size]
-        return (self._square_errors(task, held_out) / scale.square()).mean().sqrt().item()
+        return (square / scale.square()).mean().sqrt().item()
 
     @torch.no_grad()
     def _square_errors(self, task: int, found: Samples) -> Float[Tensor, " observation"]:
