@@ -38,7 +38,12 @@ from separatrix.agents.hypercrl.config import (
     SynapticIntelligenceConfig,
 )
 from separatrix.agents.hypercrl.loop import Loop
-from separatrix.agents.hypercrl.storage import count_storage
+from separatrix.agents.hypercrl.storage import (
+    coreset_size_for,
+    count_storage,
+    hidden_width_for,
+)
+from separatrix.agents.hypercrl.target import target_shape
 from separatrix.envs.streams.stream import find_stream
 
 HYPERNETWORK = HypernetworkConfig(layers=(32, 32), learning_rate=1e-3)
@@ -51,9 +56,25 @@ CHUNKED = HypernetworkConfig(
     beta=0.05,
 )
 """About as many numbers as one dynamics network has."""
-EQUAL_BYTES = {"cart-pole": 449, "pendulum": 669, "pusher": 240}
-"""Transitions that weigh as much as the weights to hold and the embedding of a task, for the
-cart-pole (4,933 + 10) / 11 numbers."""
+LAYERS = (64, 64)
+"""Hidden units of the dynamics networks, in all three experiments."""
+
+
+def equal_bytes(observations: int, actions: int) -> int:
+    """Returns how many transitions weigh as much as the weights to hold and a task's embedding."""
+    weights = target_shape(observations + actions, LAYERS, observations).parameters
+    size = 4 * (weights + HYPERNETWORK.embedding_size)
+    return coreset_size_for(size, observations, actions, tasks=1)
+
+
+EQUAL_BYTES = {
+    "cart-pole": equal_bytes(5, 1),
+    "pendulum": equal_bytes(3, 1),
+    "pusher": equal_bytes(11, 2),
+}
+WIDE = "single, as large"
+"""One network for each task, together as large as the hypernetwork of 164,247 numbers."""
+WIDTHS = {WIDE: 2 * (hidden_width_for(164_247 // 5, 6, 5, layers=2),)}
 
 Methods = dict[str, MethodConfig]
 
@@ -61,6 +82,7 @@ MAIN: Methods = {
     "HyperCRL": HYPERNETWORK,
     "HyperCRL chunked": CHUNKED,
     "single": SingleConfig(),
+    WIDE: SingleConfig(),
     "finetune": FinetuneConfig(heads=False),
     "EWC": ElasticWeightsConfig(strength=1e5),
     "SI": SynapticIntelligenceConfig(strength=100.0),
@@ -90,7 +112,8 @@ def experiment(study: str, method: str, seed: int) -> ExperimentConfig:
     name, methods, _ = STUDIES[study]
     config = load_experiment(name)
     assert isinstance(config.agent, HyperCRLConfig)
-    agent = replace(config.agent, method=methods[method])
+    layers = WIDTHS.get(method, LAYERS)
+    agent = replace(config.agent, method=methods[method], layers=layers)
     return replace(config, agent=agent, seed=seed)
 
 

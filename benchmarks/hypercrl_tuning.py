@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from harness import origin, save
-from hypercrl import CHUNKED, EQUAL_BYTES, HYPERNETWORK
+from hypercrl import CHUNKED, EQUAL_BYTES, HYPERNETWORK, LAYERS, WIDE, WIDTHS
 from hypercrl_plasticity import STREAM, learn, record
 
 from separatrix.agents.hypercrl.config import (
@@ -50,6 +50,7 @@ def settings() -> Iterator[tuple[str, str, MethodConfig]]:
             yield "HyperCRL", setting, replace(HYPERNETWORK, learning_rate=rate, beta=beta)
             yield "HyperCRL chunked", setting, replace(CHUNKED, learning_rate=rate, beta=beta)
         yield "single", told, SingleConfig(learning_rate=rate)
+        yield WIDE, told, SingleConfig(learning_rate=rate)
         for heads in (False, True):
             setting = f"{told}, {'a head for each task' if heads else 'one head'}"
             yield "finetune", setting, FinetuneConfig(heads=heads, learning_rate=rate)
@@ -66,10 +67,11 @@ def settings() -> Iterator[tuple[str, str, MethodConfig]]:
         yield "context oracle", told, context
 
 
-def run(method: MethodConfig, seed: int) -> list[float]:
+def run(name: str, method: MethodConfig, seed: int) -> list[float]:
     """Learns the tasks one after the other; returns the error of each in the end."""
     torch.set_num_threads(1)
-    config = HyperCRLConfig(method=method, layers=(64, 64), batch_size=100)
+    layers = WIDTHS.get(name, LAYERS)
+    config = HyperCRLConfig(method=method, layers=layers, batch_size=100)
     data = [record(task) for task in TASKS]
     observations, actions = data[0].observation.shape[-1], data[0].action.shape[-1]
     features = find_stream(STREAM).features()[list(TASKS)]
@@ -91,7 +93,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
         futures = {
-            pool.submit(run, method, seed): (name, setting)
+            pool.submit(run, name, method, seed): (name, setting)
             for name, setting, method in tried
             for seed in arguments.seeds
         }
