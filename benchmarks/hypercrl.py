@@ -7,7 +7,7 @@ file in `--folder`; a study that was interrupted goes on with the runs that are 
     python benchmarks/hypercrl.py main --output docs/results/hypercrl_main.json
 
 Studies: `main` (five tasks, all methods), `long` (twenty tasks), `mujoco`. Learning rates and
-strengths are chosen by `benchmarks/hypercrl_tuning.py`.
+strengths are those that did best in `benchmarks/hypercrl_tuning.py`, in all three.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from separatrix.agents.hypercrl.storage import (
 from separatrix.agents.hypercrl.target import target_shape
 from separatrix.envs.streams.stream import find_stream
 
-HYPERNETWORK = HypernetworkConfig(layers=(32, 32), learning_rate=1e-3)
+HYPERNETWORK = HypernetworkConfig(layers=(32, 32), learning_rate=3e-3, beta=5.0)
 CHUNKED = HypernetworkConfig(
     embedding_size=8,
     layers=(16, 16),
     chunk_size=200,
     chunk_embedding_size=8,
-    learning_rate=1e-3,
-    beta=0.05,
+    learning_rate=3e-3,
+    beta=0.5,
 )
 """About as many numbers as one dynamics network has."""
 LAYERS = (64, 64)
@@ -81,23 +81,26 @@ Methods = dict[str, MethodConfig]
 MAIN: Methods = {
     "HyperCRL": HYPERNETWORK,
     "HyperCRL chunked": CHUNKED,
-    "single": SingleConfig(),
-    WIDE: SingleConfig(),
-    "finetune": FinetuneConfig(heads=False),
-    "EWC": ElasticWeightsConfig(strength=1e5),
-    "SI": SynapticIntelligenceConfig(strength=100.0),
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES["cart-pole"]),
-    "multitask oracle": CoresetConfig(transitions=0),
-    "context oracle": CoresetConfig(transitions=0, heads=False, context=True),
+    "single": SingleConfig(learning_rate=1e-2),
+    WIDE: SingleConfig(learning_rate=1e-2),
+    "finetune": FinetuneConfig(heads=False, learning_rate=3e-4),
+    "EWC": ElasticWeightsConfig(strength=1e3, learning_rate=3e-2),
+    "SI": SynapticIntelligenceConfig(strength=100.0, learning_rate=1e-2),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["cart-pole"], learning_rate=1e-2),
+    "multitask oracle": CoresetConfig(transitions=0, learning_rate=1e-2),
+    "context oracle": CoresetConfig(transitions=0, heads=False, context=True, learning_rate=1e-2),
 }
 
 LONG: Methods = {
     "HyperCRL": HYPERNETWORK,
-    "finetune": FinetuneConfig(heads=False),
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pendulum"]),
+    "finetune": MAIN["finetune"],
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pendulum"], learning_rate=1e-2),
 }
 
-MUJOCO: Methods = {**LONG, "coreset": CoresetConfig(transitions=EQUAL_BYTES["pusher"])}
+MUJOCO: Methods = {
+    **LONG,
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pusher"], learning_rate=1e-2),
+}
 
 STUDIES: dict[str, tuple[str, Methods, str | None]] = {
     "main": ("hypercrl_cart_pole", MAIN, "single"),

@@ -39,7 +39,7 @@ from separatrix.agents.hypercrl.learner import Learner
 from separatrix.envs.streams.stream import find_stream
 
 TASKS = range(5, 10)
-RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 
 def settings() -> Iterator[tuple[str, str, MethodConfig]]:

@@ -89,15 +89,15 @@ FAST_FLUIDS = (
     "RotaryCylinder-v0",
 )
 """Of the many flows: one field on a line, two, one on a plane, and bodies in a stream."""
-SLOW_STREAMS = ("GlucoseStream-v0", "KuramotoSivashinskyStream-v0")
-"""Streams that take long to make, over bases that all tests run over."""
+FAST_STREAMS = ("PendulumStream-v0", "PusherStream-v0")
+"""Of the streams, whose bases are tested by themselves: one in torch, one in MuJoCo."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests that run over all ids as slow for most fields, which share all but a page.
 
-    So it does for some streams. Tests of fields and streams say on their own what is slow.
+    So it does for most streams. Tests of fields and streams say on their own what is slow.
     """
     from separatrix.envs.core.registration import REGISTRY
 
@@ -105,7 +105,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name
         for entry in REGISTRY.values()
         if (".fluid." in entry.documented.__module__ and not entry.id.endswith(FAST_FLUIDS))
-        or entry.id.endswith(SLOW_STREAMS)
+        or (".streams." in entry.documented.__module__ and not entry.id.endswith(FAST_STREAMS))
         for name in (entry.id, entry.id.partition("/")[2])
     }
     for item in items:
