@@ -46,13 +46,13 @@ from separatrix.agents.hypercrl.storage import (
 from separatrix.agents.hypercrl.target import target_shape
 from separatrix.envs.streams.stream import find_stream
 
-HYPERNETWORK = HypernetworkConfig(layers=(32, 32), learning_rate=3e-3, beta=5.0)
+HYPERNETWORK = HypernetworkConfig(layers=(32, 32), learning_rate=1e-3, beta=5.0)
 CHUNKED = HypernetworkConfig(
     embedding_size=8,
     layers=(16, 16),
     chunk_size=200,
     chunk_embedding_size=8,
-    learning_rate=3e-3,
+    learning_rate=1e-2,
     beta=0.5,
 )
 """About as many numbers as one dynamics network has."""
@@ -81,25 +81,25 @@ Methods = dict[str, MethodConfig]
 MAIN: Methods = {
     "HyperCRL": HYPERNETWORK,
     "HyperCRL chunked": CHUNKED,
-    "single": SingleConfig(learning_rate=1e-2),
-    WIDE: SingleConfig(learning_rate=1e-2),
-    "finetune": FinetuneConfig(heads=False, learning_rate=3e-4),
-    "EWC": ElasticWeightsConfig(strength=1e3, learning_rate=3e-2),
-    "SI": SynapticIntelligenceConfig(strength=100.0, learning_rate=1e-2),
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES["cart-pole"], learning_rate=1e-2),
-    "multitask oracle": CoresetConfig(transitions=0, learning_rate=1e-2),
-    "context oracle": CoresetConfig(transitions=0, heads=False, context=True, learning_rate=1e-2),
+    "single": SingleConfig(learning_rate=3e-3),
+    WIDE: SingleConfig(learning_rate=3e-3),
+    "finetune": FinetuneConfig(heads=False),
+    "EWC": ElasticWeightsConfig(strength=1e5),
+    "SI": SynapticIntelligenceConfig(strength=1.0),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["cart-pole"], learning_rate=3e-3),
+    "multitask oracle": CoresetConfig(transitions=0, learning_rate=3e-3),
+    "context oracle": CoresetConfig(transitions=0, heads=False, context=True),
 }
 
 LONG: Methods = {
     "HyperCRL": HYPERNETWORK,
     "finetune": MAIN["finetune"],
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pendulum"], learning_rate=1e-2),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pendulum"], learning_rate=3e-3),
 }
 
 MUJOCO: Methods = {
     **LONG,
-    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pusher"], learning_rate=1e-2),
+    "coreset": CoresetConfig(transitions=EQUAL_BYTES["pusher"], learning_rate=3e-3),
 }
 
 STUDIES: dict[str, tuple[str, Methods, str | None]] = {
@@ -121,9 +121,13 @@ def experiment(study: str, method: str, seed: int) -> ExperimentConfig:
 
 
 def run(study: str, method: str, seed: int) -> dict[str, Any]:
+    """Makes one run of a study; returns everything that was measured."""
+    return learn_stream(experiment(study, method, seed))
+
+
+def learn_stream(config: ExperimentConfig) -> dict[str, Any]:
     """Learns a stream; returns everything that was measured."""
     torch.set_num_threads(1)
-    config = experiment(study, method, seed)
     loop = Loop(config)
     every, begin = config.evaluation.every, time.perf_counter()
     while not loop.done:
@@ -135,7 +139,7 @@ def run(study: str, method: str, seed: int) -> dict[str, Any]:
     record, stored = loop.record, loop.learner.stored()
     embeddings = loop.learner.embeddings()
     return {
-        "seed": seed,
+        "seed": config.seed,
         "returns": numbers(record.returns),
         "model_error": numbers(record.errors),
         "return_curves": {str(task): curve for task, curve in enumerate(record.curves)},

@@ -57,7 +57,7 @@ VARIANTS: dict[str, tuple[MethodConfig, dict[str, Any]]] = {
     ),
     "three members": (HYPERNETWORK, {"members": 3}),
     "no regulariser": (replace(HYPERNETWORK, beta=0.0), {}),
-    "network of its own": (SingleConfig(learning_rate=1e-2), {}),
+    "network of its own": (SingleConfig(learning_rate=3e-3), {}),
 }
 
 

@@ -146,20 +146,26 @@ def _steps_to(target: float, curve: list[float], chunk: int) -> float:
 
 
 def tuning(content: dict[str, Any]) -> str:
-    """Mean held-out error of all tasks after the last one, for every setting that was tried."""
-    best: dict[str, float] = {}
-    means = [torch.tensor(row["errors"]).mean().item() for row in content["rows"]]
-    for row, mean in zip(content["rows"], means, strict=True):
-        best[row["method"]] = min(mean, best.get(row["method"], mean))
+    """Error on recorded data and return in control, for every setting that was tried in control."""
+    tried = [row for row in content["rows"] if "return" in row]
+    best = {
+        name: max(row["return"] for row in tried if row["method"] == name)
+        for name in dict.fromkeys(row["method"] for row in tried)
+    }
     rows = [
         [
             row["method"],
             row["setting"],
-            f"**{mean:.3f}**" if mean == best[row["method"]] else f"{mean:.3f}",
+            f"{torch.tensor(row['errors']).mean():.3f}",
+            f"**{row['return']:.1f}**"
+            if row["return"] == best[row["method"]]
+            else f"{row['return']:.1f}",
         ]
-        for row, mean in zip(content["rows"], means, strict=True)
+        for name in best
+        for row in tried
+        if row["method"] == name
     ]
-    return lines("method | setting | error:", sorted(rows, key=lambda row: row[0]), content)
+    return lines("method | setting | error on recorded data: | return in control:", rows, content)
 
 
 def unknown(content: dict[str, Any]) -> str:

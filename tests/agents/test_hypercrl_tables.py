@@ -139,15 +139,16 @@ def test_plasticity_counts_steps_to_the_error_of_a_network_of_its_own(tables: An
 
 def test_tuning_marks_the_best_setting_of_each_method(tables: Any) -> None:
     rows = [
-        {"method": "single", "setting": "a", "errors": [[0.1, 0.3], [0.2, 0.2]]},
-        {"method": "EWC", "setting": "a", "errors": [[0.5, 0.5]]},
-        {"method": "single", "setting": "b", "errors": [[0.1, 0.1]]},
+        {"method": "single", "setting": "a", "errors": [[0.1, 0.3], [0.2, 0.2]], "return": 80.0},
+        {"method": "EWC", "setting": "a", "errors": [[0.5, 0.5]], "return": 70.0},
+        {"method": "EWC", "setting": "not tried in control", "errors": [[0.6, 0.6]]},
+        {"method": "single", "setting": "b", "errors": [[0.1, 0.1]], "return": 75.0},
     ]
     _, found = cells(tables.tuning({**ORIGIN, "rows": rows}))
     assert found == [
-        ["EWC", "a", "**0.500**"],
-        ["single", "a", "0.200"],
-        ["single", "b", "**0.100**"],
+        ["single", "a", "0.200", "**80.0**"],
+        ["single", "b", "0.100", "75.0"],
+        ["EWC", "a", "0.500", "**70.0**"],
     ]
 
 
