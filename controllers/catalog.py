@@ -15,6 +15,7 @@ CONTROLLERS = {
     "zero": "separatrix.controllers.open_loop:ZeroController",
     "random": "separatrix.controllers.open_loop:RandomController",
     "proportional": "separatrix.controllers.proportional:Proportional",
+    "thermostat": "separatrix.controllers.thermostat:Thermostat",
     "lift_feedback": "separatrix.controllers.lift_feedback:LiftFeedback",
     "basal_bolus": "separatrix.controllers.glucose:BasalBolus",
     "glucose_pid": "separatrix.controllers.glucose:GlucosePID",

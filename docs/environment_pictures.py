@@ -29,6 +29,7 @@ from separatrix.envs.steppers.ode_environment import OdeEnvironment
 from separatrix.envs.steppers.spectral_system import FieldState, SpectralSystem
 from separatrix.envs.streams.stream import STREAMS
 from separatrix.envs.twin.glucose.system import GlucoseSystem
+from separatrix.envs.twin.refrigerator_system import RefrigeratorSystem
 
 FINE = 4  # samples of a curve in a control interval
 SPACE, LINES = 3, 8  # most states drawn as one curve in space, and as curves over time
@@ -88,6 +89,8 @@ def draw(entry: Registration) -> bytes:
         if isinstance(environment.system, GlucoseSystem):
             _lines(axes, episode.states, target, names, spacing / 60)
             axes.set_xlabel("hour")
+        elif isinstance(environment.system, RefrigeratorSystem):
+            _lines(axes, episode.states, target, names, spacing)
         elif len(names) <= SPACE:
             line = "-" if _samples(environment) > 1 else " ."
             _orbit(axes, episode.states, target, names, colour, line)
@@ -133,6 +136,8 @@ def _components(environment: Environment, state: Any) -> Float[Tensor, "1 compon
         return state.field[:, 0].flatten(1)
     if isinstance(environment.system, GlucoseSystem):
         return torch.stack((environment.system.glucose(state), state.readings[:, -1]), 1)
+    if isinstance(environment.system, RefrigeratorSystem):
+        return torch.stack((state.temperature, state.set_point), 1)
     return environment.observe(state)
 
 
@@ -148,6 +153,8 @@ def _names(environment: Environment) -> Sequence[str]:
         return [f"point {i}" for i in range(environment.system.grid.points)]
     if isinstance(environment.system, GlucoseSystem):
         return ["glucose, mg/dL", "reading, mg/dL"]
+    if isinstance(environment.system, RefrigeratorSystem):
+        return ["temperature, C", "set-point, C"]
     return [f"observation {i}" for i in range(environment.observation_space.shape[0])]
 
 

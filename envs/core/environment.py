@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -209,6 +210,39 @@ class Environment(ABC):
             "termination; they must be learned instead"
         )
 
+    def known_termination(
+        self, next_observation: Float[Tensor, "rows observation"]
+    ) -> Bool[Tensor, " rows"]:
+        """Returns the termination of `known_outcome` alone, known even where a reward is not.
+
+        Args:
+            next_observation: Observations after the steps; see `known_outcome`.
+
+        Raises:
+            ValueError: The observation does not determine it; or the shape does not fit.
+        """
+        action = next_observation.new_zeros((len(next_observation), *self.action_space.shape))
+        return self.known_outcome(next_observation, action, next_observation)[1]
+
+    def state_of(self, observation: Float[Tensor, "rows observation"], stream: Stream) -> Any:
+        """Returns states that show observations, at interval 0.
+
+        They have what reward and termination need. Steps from them are those of the environment
+        only where the observation tells all that the physics and the task go by.
+
+        Args:
+            observation: Observations in the scaling, the dtype and on the device of this
+                environment.
+            stream: Where each row begins to draw.
+
+        Raises:
+            ValueError: The observation does not determine a state, as that of a wrapped
+                environment by default.
+        """
+        raise ValueError(
+            f"the observation of this {type(self).__name__} does not determine its state"
+        )
+
     def array_stepper(self, state: Any) -> ArrayStepper | None:
         """Returns a faster way to step one environment from a state on; None if there is none."""
         return None
@@ -306,6 +340,11 @@ class ComposedEnvironment(Environment):
         state, next_state = self.task.state_of(observation), self.task.state_of(next_observation)
         control = self.task.control(action.to(observation.dtype).clamp(-1.0, 1.0))
         return self.task.reward(state, control, next_state), self.task.terminated(next_state)
+
+    def state_of(self, observation: Float[Tensor, "rows observation"], stream: Stream) -> Any:
+        """Returns states that show observations, at interval 0."""
+        interval = torch.zeros_like(stream.seed)
+        return replace(self.task.state_of(observation), stream=stream, interval=interval)
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the environment of some rows of the batch; itself if parameters are shared."""

@@ -5,7 +5,10 @@ from separatrix.envs.mechanics import (
     damped_pendulum,
     door,
     double_pendulum,
+    edge_of_reach,
     half_cheetah,
+    hopper,
+    inverted_pendulum,
     pusher,
     swimmer,
 )
@@ -15,7 +18,10 @@ __all__ = [
     "damped_pendulum",
     "door",
     "double_pendulum",
+    "edge_of_reach",
     "half_cheetah",
+    "hopper",
+    "inverted_pendulum",
     "pusher",
     "swimmer",
 ]

@@ -9,18 +9,14 @@ import gymnasium
 import mujoco
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import Image, ImageDraw
 
 from separatrix.envs.mechanics.half_cheetah import BODIES
+from separatrix.envs.mechanics.side_view import draw_capsules
 
 MODEL = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
 
-WIDTH, HEIGHT = 400, 240
 SCALE = 110
 """Pixels a metre."""
-GROUND = 50
-"""Height of the ground above the lower edge of the picture, in pixels."""
-SKY, EARTH, MARK = "#e8f1f5", "#cbbfa8", "#9d9078"
 PAINT = {
     **dict.fromkeys(("bthigh", "bshin", "bfoot"), "#6d8299"),
     **dict.fromkeys(("torso", "head"), "#30475e"),
@@ -60,41 +56,10 @@ def half_cheetah_model(body: str, scale: float) -> mujoco.MjModel:
 def draw(
     coordinates: Float64[np.ndarray, " 18"], model: mujoco.MjModel
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Draws the body from the side, in the middle of a picture that moves along with it.
-
-    The marks on the ground are 1 m apart; that at x = 0 is bolder.
+    """Draws the body from the side, see `draw_capsules`.
 
     Args:
         coordinates: Positions in m and rad, and velocities, which are not drawn.
         model: The body.
     """
-    data = mujoco.MjData(model)
-    data.qpos[:] = coordinates[: model.nq]
-    mujoco.mj_kinematics(model, data)
-    middle = coordinates[0]
-
-    # Drawn at twice the size and halved to smooth edges.
-    image = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT), SKY)
-    canvas = ImageDraw.Draw(image)
-    horizon = 2 * (HEIGHT - GROUND)
-    canvas.rectangle([0, horizon, 2 * WIDTH, 2 * HEIGHT], fill=EARTH)
-
-    def pixel(x: float, z: float) -> np.ndarray:
-        return np.array((WIDTH + 2 * SCALE * (x - middle), horizon - 2 * SCALE * z))
-
-    reach = WIDTH / (2 * SCALE)
-    for mark in range(int(np.ceil(middle - reach)), int(np.floor(middle + reach)) + 1):
-        across = pixel(mark, 0.0)[0]
-        width = 8 if mark == 0 else 3
-        canvas.line([across, horizon, across, 2 * HEIGHT], fill=MARK, width=width)
-    for name, colour in PAINT.items():
-        geometry = model.geom(name)
-        radius, half = geometry.size[:2]
-        centre = data.geom_xpos[geometry.id][[0, 2]]
-        axis = data.geom_xmat[geometry.id].reshape(3, 3)[[0, 2], 2]
-        ends = [pixel(*(centre + side * half * axis)) for side in (-1, 1)]
-        thick = 2 * SCALE * radius
-        canvas.line(np.concatenate(ends).tolist(), fill=colour, width=round(2 * thick))
-        for end in ends:
-            canvas.ellipse([*(end - thick), *(end + thick)], fill=colour)
-    return np.asarray(image.reduce(2))
+    return draw_capsules(coordinates, model, PAINT, SCALE)

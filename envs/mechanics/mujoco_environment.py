@@ -27,15 +27,16 @@ class _Step(NamedTuple):
     physics: Float64[np.ndarray, "batch physics"]
     observation: Float[np.ndarray, "batch observation"]
     reward: Float[np.ndarray, " batch"]
+    terminated: Bool[np.ndarray, " batch"]
     info: dict[str, np.ndarray]
 
 
 class MujocoEnvironment(Environment):
-    """A body of MuJoCo with a task. Its actions are the signals of its motors.
+    """A body of MuJoCo with a task. Its actions are signals of its motors, in [-1, 1].
 
     Args:
         system: The body.
-        task: What is seen and rewarded.
+        task: What is seen and rewarded, and what ends an episode.
         horizon: Steps of an episode.
         draw: Draws one environment from its positions and velocities and its model.
     """
@@ -62,17 +63,17 @@ class MujocoEnvironment(Environment):
             ValueError: A gradient is asked for.
         """
         stepped = self.step_arrays(*as_arrays(state.physics, action))
-        physics, observation, reward = (torch.from_numpy(array) for array in stepped[:3])
+        physics, observation, reward, terminated = map(torch.from_numpy, stepped[:4])
         info = {name: torch.from_numpy(values) for name, values in stepped.info.items()}
         next_state = replace(state, physics=physics, interval=state.interval + 1)
-        return Transition(next_state, observation, reward, info["diverged"].clone(), info)
+        return Transition(next_state, observation, reward, terminated, info)
 
     def step_arrays(
         self, physics: Float64[np.ndarray, "batch physics"], action: Float[np.ndarray, "batch _"]
     ) -> _Step:
         """Does in numpy what `step` does."""
         system, action = self.system, action.clip(-1.0, 1.0).astype(np.float64)
-        advanced = system.advance_arrays(physics, action)
+        advanced = system.advance_arrays(physics, self.task.control(action))
         inside = system.inside_arrays(advanced)
         advanced = np.where(inside[:, None], advanced, physics)
         before, after = system.coordinates(physics), system.coordinates(advanced)
@@ -80,7 +81,9 @@ class MujocoEnvironment(Environment):
         metrics = self.task.metrics(before, after, action)
         info = {name: values.astype(self._dtype) for name, values in metrics.items()}
         info["diverged"] = ~inside
-        return _Step(advanced, self._observe(advanced), reward.astype(self._dtype), info)
+        terminated = self.task.terminated(after) | ~inside
+        observation, reward = self._observe(advanced), reward.astype(self._dtype)
+        return _Step(advanced, observation, reward, terminated, info)
 
     def _observe(self, physics: np.ndarray) -> np.ndarray:
         return self.task.observe(self.system.coordinates(physics)).astype(self._dtype)
@@ -104,7 +107,13 @@ class MujocoEnvironment(Environment):
         reward = self.task.known_reward(observation, clipped, next_observation)
         if reward is None:
             return super().known_outcome(observation, action, next_observation)
-        return reward, torch.zeros_like(reward, dtype=torch.bool)
+        return reward, self.task.known_termination(next_observation)
+
+    def known_termination(
+        self, next_observation: Float[Tensor, "rows observation"]
+    ) -> Bool[Tensor, " rows"]:
+        """Returns the termination of steps, which the task knows even where no reward is known."""
+        return self.task.known_termination(next_observation)
 
     def array_stepper(self, state: MujocoState) -> MujocoArrayStepper | None:
         """Returns a faster way to step one environment."""
@@ -148,9 +157,8 @@ class MujocoArrayStepper(ArrayStepper):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, float | bool]]:
         """Advances by one control interval."""
-        self._physics, observation, reward, info = self._environment.step_arrays(
-            self._physics, action
-        )
+        stepped = self._environment.step_arrays(self._physics, action)
+        self._physics, observation, reward, terminated, info = stepped
         self._steps += 1
         found = {name: values.item() for name, values in info.items()}
-        return observation[0], reward.item(), found["diverged"], found
+        return observation[0], reward.item(), terminated.item(), found

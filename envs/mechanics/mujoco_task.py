@@ -1,4 +1,4 @@
-"""Tasks over MuJoCo: what is seen, and what is rewarded, in numpy as MuJoCo itself."""
+"""Tasks over MuJoCo: what is seen and rewarded and what ends, in numpy as MuJoCo itself."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from typing import Self
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from separatrix.envs.mechanics.mujoco_system import MujocoSystem
 
 
 class MujocoTask(ABC):
-    """Observations and rewards as pure functions of coordinates, positions and then velocities.
+    """Observations, rewards and ends as pure functions of coordinates, positions then velocities.
 
-    Actions are the controls of MuJoCo, in [-1, 1]. All is in float64; the environment rounds.
+    All is in float64; the environment rounds.
 
     Attributes:
         metric_names: Names of the quantities that `metrics` reports.
@@ -30,6 +31,12 @@ class MujocoTask(ABC):
     @abstractmethod
     def reward_range(self, system: MujocoSystem) -> tuple[float, float]:
         """Returns lowest and highest reward in the safe box; a diverged step gets the lowest."""
+
+    def control(
+        self, action: Float64[np.ndarray, "batch action"]
+    ) -> Float64[np.ndarray, "batch action"]:
+        """Turns clipped actions into the controls of MuJoCo; by default they are these."""
+        return action
 
     @abstractmethod
     def observe(
@@ -52,6 +59,12 @@ class MujocoTask(ABC):
             action: Clipped actions.
         """
 
+    def terminated(
+        self, coordinates: Float64[np.ndarray, "batch coordinate"]
+    ) -> Bool[np.ndarray, " batch"]:
+        """Tells which states end their episode; by default none does."""
+        return np.zeros(len(coordinates), dtype=bool)
+
     def metrics(
         self,
         before: Float64[np.ndarray, "batch coordinate"],
@@ -72,6 +85,12 @@ class MujocoTask(ABC):
         None if the observation does not determine them, as by default.
         """
         return None
+
+    def known_termination(
+        self, observation: Float[Tensor, "rows observation"]
+    ) -> Bool[Tensor, " rows"]:
+        """Tells which observed states end their episode; by default none does."""
+        return torch.zeros(len(observation), dtype=torch.bool, device=observation.device)
 
     def select(self, rows: Int64[Tensor, " rows"]) -> Self:
         """Returns the task of some environments; itself if all have the same, as by default."""

@@ -21,6 +21,7 @@ from separatrix.envs.core.environment import (
     Transition,
     action_box,
 )
+from separatrix.envs.core.stream import Stream
 from separatrix.envs.steppers.component_task import ComponentTask
 from separatrix.envs.steppers.ode_system import (
     OdeState,
@@ -209,6 +210,13 @@ class OdeEnvironment(Environment):
         rewards = stack([reward], observation.T)[0]
         return rewards, torch.zeros_like(rewards, dtype=torch.bool) | ended
 
+    def state_of(self, observation: Float[Tensor, "rows observation"], stream: Stream) -> OdeState:
+        """Returns states that show observations, at interval 0."""
+        if self._inverse is None:
+            return super().state_of(observation, stream)
+        found = self._inverse(observation.T, self._rows_like(observation))
+        return OdeState(stream, torch.zeros_like(stream.seed), stack(found, observation.T).T)
+
     def array_stepper(self, state: OdeState) -> OdeArrayStepper | None:
         """Returns a faster way to step one environment, which only the numba kernel has."""
         if self.system.backend != "numba" or self.num_envs != 1:
@@ -264,6 +272,16 @@ class OdeEnvironment(Environment):
     @cached_property
     def _derivatives(self) -> _Derivatives:
         return _Derivatives(self._program)
+
+    @cached_property
+    def _inverse(self) -> Callable[..., list[Any]] | None:
+        """States of observations; None if these do not determine them."""
+        seen = symbols("o", map(str, range(len(self._program.observation))))
+        state = self.task.state_of(seen, self._task_symbols)
+        if state is None:
+            return None
+        inputs = {"o": seen, "p": self._program.parameter}
+        return torch_function("state", inputs, [sympy.sympify(component) for component in state])
 
     @cached_property
     def _outcome(self) -> Callable[..., list[Any]] | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from separatrix.envs.core.divergence import GradientGuard
 from separatrix.envs.steppers.integrators import Tableau
-from separatrix.envs.steppers.printing import Block, Printer
+from separatrix.envs.steppers.printing import Block, Names, Printer
 from separatrix.envs.steppers.symbolic import Program
 
 
@@ -84,6 +84,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "log": torch.log,
     "tanh": torch.tanh,
     "sqrt": torch.sqrt,
+    "atan2": torch.atan2,
     "absolute": torch.abs,
     "sign": torch.sign,
     "heaviside": lambda x: torch.heaviside(x.detach(), x.new_tensor(0.5)),
@@ -95,6 +96,16 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 Inputs = Mapping[str, Sequence[sympy.Symbol]]
+
+
+class _Printer(Printer):
+    """Prints angles, too: states of observations have them, kernels of steps do not."""
+
+    def _call(self, expression: sympy.Basic, names: Names) -> str:
+        if isinstance(expression, sympy.atan2):
+            sine, cosine = (self(argument, names) for argument in expression.args)
+            return f"atan2({sine}, {cosine})"
+        return super()._call(expression, names)
 
 
 def torch_function(
@@ -112,7 +123,7 @@ def torch_function(
         (batch,), or a number where the expression is constant, an expression.
     """
     names = {s: f"{group}[{i}]" for group, row in inputs.items() for i, s in enumerate(row)}
-    lines, results = Block(expressions).source(Printer(), names, "shared")
+    lines, results = Block(expressions).source(_Printer(), names, "shared")
     lines.insert(0, f"where = where_like({next(iter(inputs))})")
     body = "".join(f"    {line}\n" for line in lines)
     source = f"def {name}({', '.join(inputs)}):\n{body}    return [{', '.join(results)}]\n"

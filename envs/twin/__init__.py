@@ -1,5 +1,5 @@
 """Digital twins. Importing it registers the environments."""
 
-from separatrix.envs.twin import glucose
+from separatrix.envs.twin import glucose, refrigerator
 
-__all__ = ["glucose"]
+__all__ = ["glucose", "refrigerator"]

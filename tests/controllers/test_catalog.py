@@ -24,6 +24,7 @@ ENVIRONMENTS = {
     "lift_feedback": "RotaryCylinder-v0",
     "basal_bolus": "Glucose-v0",
     "glucose_pid": "Glucose-v0",
+    "thermostat": "Refrigerator-v0",
 }
 
 

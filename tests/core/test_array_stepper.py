@@ -27,7 +27,7 @@ def test_equals_the_pure_environment(name: str, dtype: str) -> None:
     env, pure = start(name, dtype=dtype), make_environment(name, dtype=dtype)
     stepper = env.environment.array_stepper(env.state)
     base = STREAMS[name].base if name in STREAMS else name
-    in_torch = REGISTRY[base].options.keys() & {"points", "resolution", "patient"}
+    in_torch = REGISTRY[base].options.keys() & {"points", "resolution", "patient", "set_point"}
     assert (stepper is None) == bool(in_torch)
     state, _ = pure.reset(3)
     generator = np.random.default_rng(0)
