@@ -19,6 +19,7 @@ AGENTS = {
     "sindy_rl": "separatrix.agents.sindy_rl",
     "analytic": "separatrix.agents.analytic_policy",
     "hypercrl": "separatrix.agents.hypercrl",
+    "offline": "separatrix.agents.offline",
 }
 """Where the package of each agent is; its modules `train` and `policy` hold the functions below."""
 

@@ -13,13 +13,16 @@ from pydantic import ConfigDict, Discriminator
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
 from separatrix.agents.hypercrl.config import HyperCRLConfig
+from separatrix.agents.offline.config import OfflineConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
 from separatrix.envs.core.wrappers import Wrapper
 
 OptionValue = bool | int | float | str | list[float] | list[str] | list[list[float]]
 """A system parameter (one number, or one for each environment) or an option of the task."""
 
-AgentConfig = ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig | HyperCRLConfig
+AgentConfig = (
+    ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig | HyperCRLConfig | OfflineConfig
+)
 """The agents that an experiment can name."""
 
 Wrappers = tuple[Annotated[Wrapper, Discriminator("kind")], ...]
@@ -62,7 +65,8 @@ class EvaluationConfig:
     """Episodes of each evaluation, run as one batch."""
 
     every: Annotated[int, Ge(0)] = 0
-    """Environment steps between evaluations during training; 0 evaluates at the end only."""
+    """Environment steps, of an offline agent gradient updates, between evaluations during training;
+    0 evaluates at the end only."""
 
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
     """Seed of the evaluation episodes: runs that share it are compared on the same episodes."""
@@ -81,13 +85,15 @@ class ExperimentConfig:
     """The agent; its `algorithm` says which one."""
 
     total_steps: Annotated[int, Ge(1)]
-    """Environment steps to train for, summed over the environments."""
+    """Environment steps to train for, summed over the environments; of an offline agent gradient
+    updates."""
 
     seed: Annotated[int, Ge(0), Lt(2**31)] = 0
     """Seed of the run: networks, exploration and training episodes."""
 
     checkpoint_every: Annotated[int, Ge(1)] = 50_000
-    """Environment steps between checkpoints; the last step always has one."""
+    """Environment steps, of an offline agent gradient updates, between checkpoints; the last step
+    always has one."""
 
     threads: Annotated[int, Ge(1)] = 1
     """Threads of torch on the CPU; networks as small as these train fastest on one."""

@@ -14,6 +14,24 @@ from separatrix.agents.hypercrl.config import (
     PlannerConfig,
     SynapticIntelligenceConfig,
 )
+from separatrix.agents.offline.config import (
+    BehaviourCloningConfig,
+    ComboConfig,
+    ConservativeConfig,
+    DiverseCriticsConfig,
+    ImplicitQLearningConfig,
+    MobileConfig,
+    MopoConfig,
+    OfflineConfig,
+    RavlConfig,
+    TD3BehaviourCloningConfig,
+)
+from separatrix.agents.offline.model_config import (
+    DynamicsRewardConfig,
+    FilterConfig,
+    ModelConfig,
+    RolloutsConfig,
+)
 from separatrix.agents.sindy_rl.config import (
     CollectionConfig,
     NeuralModelConfig,
@@ -47,6 +65,20 @@ def tables() -> dict[str, str]:
         "ewc": ElasticWeightsConfig,
         "si": SynapticIntelligenceConfig,
         "planner": PlannerConfig,
+        "offline": OfflineConfig,
+        "behaviour_cloning": BehaviourCloningConfig,
+        "td3_bc": TD3BehaviourCloningConfig,
+        "iql": ImplicitQLearningConfig,
+        "cql": ConservativeConfig,
+        "edac": DiverseCriticsConfig,
+        "mopo": MopoConfig,
+        "mobile": MobileConfig,
+        "combo": ComboConfig,
+        "ravl": RavlConfig,
+        "model": ModelConfig,
+        "rollouts": RolloutsConfig,
+        "filter": FilterConfig,
+        "dynamics reward": DynamicsRewardConfig,
     }
     return {f"{name} hyper-parameters": table(config) for name, config in configs.items()}
 

@@ -27,7 +27,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from separatrix.agents.common.files import flush_folder, write_flushed
+from separatrix.agents.common.files import flush, write_flushed
 
 TENSORS, STATE, CHECKSUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
 PREFIX = "step_"
@@ -96,7 +96,7 @@ def write_checkpoint(
     try:
         for name, data in contents.items():
             write_flushed(temporary / name, data)
-        flush_folder(temporary)
+        flush(temporary)
         temporary.chmod(0o755)
         if target.exists():
             _remove(target)
@@ -104,7 +104,7 @@ def write_checkpoint(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    flush_folder(folder)
+    flush(folder)
     folders = _folders(folder)
     position = folders.index(target)
     for old in folders[:position] + folders[position + keep :]:

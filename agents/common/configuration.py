@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import reprlib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +19,8 @@ GENERAL_OPTIONS = ("dtype", "backend")
 """Options that every environment has beside its own, see `make_environment`."""
 
 Group = Literal["experiment", "debug"]
+
+Schema = TypeVar("Schema")
 
 
 class ConfigurationError(ValueError):
@@ -33,9 +36,21 @@ def experiment_names(group: Group = "experiment") -> list[str]:
     Returns:
         The names, without `.yaml`.
     """
-    folder = resources.files("separatrix") / "configs" / group
+    return shipped_names(group)
+
+
+def shipped_names(folder: str) -> list[str]:
+    """Names of the files in a folder of `configs`, sorted.
+
+    Args:
+        folder: Name of the folder.
+
+    Returns:
+        The names, without `.yaml`.
+    """
+    found = resources.files("separatrix") / "configs" / folder
     return sorted(
-        path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml")
+        path.name.removesuffix(".yaml") for path in found.iterdir() if path.name.endswith(".yaml")
     )
 
 
@@ -52,22 +67,39 @@ def load_experiment(name_or_path: str | Path) -> ExperimentConfig:
     Raises:
         ConfigurationError: If there is no such experiment, or it does not follow the schema.
     """
+    files = {name: f"experiment/{name}.yaml" for name in experiment_names()}
+    files |= {f"debug/{name}": f"debug/{name}.yaml" for name in experiment_names("debug")}
+    return parse_experiment(*read_text(name_or_path, "experiment", files))
+
+
+def read_text(name_or_path: str | Path, kind: str, shipped: Mapping[str, str]) -> tuple[str, str]:
+    """Read the text of a configuration.
+
+    Args:
+        name_or_path: Path of a YAML file, or a name.
+        kind: What it is, for error messages, such as "experiment".
+        shipped: Path within `configs` of each configuration of the package, by name.
+
+    Returns:
+        The text, and the name of the file.
+
+    Raises:
+        ConfigurationError: If there is no such configuration.
+    """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"cannot read {path}: {error}") from error
-        return parse_experiment(text, str(path))
-    names = experiment_names() + [f"debug/{name}" for name in experiment_names("debug")]
-    if str(name_or_path) not in names:
+    if str(name_or_path) not in shipped:
         raise ConfigurationError(
-            f"got experiment {str(name_or_path)!r}; {suggest(str(name_or_path), names)}, "
+            f"got {kind} {str(name_or_path)!r}; {suggest(str(name_or_path), shipped)}, "
             "or the path of a .yaml file"
         )
-    name = f"{name_or_path}.yaml" if "/" in str(name_or_path) else f"experiment/{name_or_path}.yaml"
+    name = shipped[str(name_or_path)]
     file = resources.files("separatrix") / "configs" / name
-    return parse_experiment(file.read_text(encoding="utf-8"), f"configs/{name}")
+    return file.read_text(encoding="utf-8"), f"configs/{name}"
 
 
 def parse_experiment(text: str, source: str) -> ExperimentConfig:
@@ -84,20 +116,38 @@ def parse_experiment(text: str, source: str) -> ExperimentConfig:
         ConfigurationError: If the text is not YAML, a key is repeated or unknown, a value has the
             wrong type or lies outside its range, or the environment is not registered.
     """
+    config = parse(text, source, ExperimentConfig)
+    check_environment(config.environment, source)
+    return config
+
+
+def parse(text: str, source: str, schema: type[Schema]) -> Schema:
+    """Turn YAML text into an object of a schema.
+
+    Args:
+        text: The YAML document.
+        source: Name of the file, for error messages.
+        schema: A dataclass of which pydantic checks the types.
+
+    Returns:
+        The object.
+
+    Raises:
+        ConfigurationError: If the text is not YAML, a key is repeated or unknown, or a value has
+            the wrong type or lies outside its range.
+    """
     try:
         data = load_strictly(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{source}: {' '.join(str(error).split())}") from error
     try:
         # Through JSON: strict, yet a list may become a tuple and a mapping a dataclass.
-        config = TypeAdapter(ExperimentConfig).validate_json(json.dumps(data), strict=True)
+        return TypeAdapter(schema).validate_json(json.dumps(data), strict=True)
     except TypeError as error:
         allowed = "text, numbers, true, false, null, lists and mappings"
         raise ConfigurationError(f"{source}: allowed are {allowed}: {error}") from error
     except ValidationError as error:
-        raise ConfigurationError(_describe(error, data, source)) from error
-    _check_environment(config.environment, source)
-    return config
+        raise ConfigurationError(_describe(error, data, source, schema)) from error
 
 
 def dump_experiment(config: ExperimentConfig) -> str:
@@ -162,8 +212,16 @@ def check_experiment(config: ExperimentConfig, source: str) -> ExperimentConfig:
     return parse_experiment(dump_experiment(config), source)
 
 
-def _check_environment(environment: EnvironmentConfig, source: str) -> None:
-    """Refuse ids and names of options that are not registered; values are checked when made."""
+def check_environment(environment: EnvironmentConfig, source: str) -> None:
+    """Refuse ids and names of options that are not registered; values are checked when made.
+
+    Args:
+        environment: Part of a configuration.
+        source: Name of the file, for error messages.
+
+    Raises:
+        ConfigurationError: If the id or an option is unknown.
+    """
     if environment.id not in REGISTRY:
         raise ConfigurationError(
             f"{source}: environment.id: got {environment.id!r}; {suggest(environment.id, REGISTRY)}"
@@ -177,7 +235,7 @@ def _check_environment(environment: EnvironmentConfig, source: str) -> None:
             )
 
 
-def _describe(error: ValidationError, data: Any, source: str) -> str:
+def _describe(error: ValidationError, data: Any, source: str, schema: Any) -> str:
     """One sentence for the first thing that is wrong: file, key, what was got, what is allowed."""
     errors = error.errors()
     unknown = [e for e in errors if e["type"] == "unexpected_keyword_argument"]
@@ -190,7 +248,7 @@ def _describe(error: ValidationError, data: Any, source: str) -> str:
                 f"{source}: {'.'.join([*path, str(first['loc'][-1])])}: missing; it must be given"
             )
         case "unexpected_keyword_argument":
-            keys = _keys_at(path[:-1], data)
+            keys = _keys_at(path[:-1], data, schema)
             return f"{source}: {key}: unknown key; {suggest(path[-1], keys)}"
         case "value_error":
             return f"{source}: {key}: {first['ctx']['error']}"
@@ -228,15 +286,17 @@ def _locate(location: tuple[int | str, ...], data: Any) -> tuple[list[str], Any]
     return path, data
 
 
-def _keys_at(path: list[str], data: Any) -> list[str]:
+def _keys_at(path: list[str], data: Any, schema: Any) -> list[str]:
     """Names of the fields of the dataclass at a path of the schema."""
-    schema: Any = ExperimentConfig
     for part in path:
         if isinstance(data, list):
             schema, data = get_args(schema)[0], data[int(part)]
         else:
             schema, data = get_type_hints(schema)[part], data[part]
-        for member in get_args(schema) if isinstance(data, dict) else ():
-            if any(data.get(tag) == getattr(member, tag, data) for tag in ("algorithm", "kind")):
+        members = [member for member in get_args(schema) if dataclasses.is_dataclass(member)]
+        for member in members if isinstance(data, dict) else ():
+            tags = ("algorithm", "kind")
+            # What may be absent has one member, and no tag.
+            if len(members) == 1 or any(data.get(t) == getattr(member, t, data) for t in tags):
                 schema = member
     return [field.name for field in dataclasses.fields(schema)]

@@ -1,6 +1,7 @@
 """Writing files so that a kill, a full disk or a power cut leaves the whole file or the old one."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,38 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
+    flush(path.parent)
+
+
+@contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """Write a folder aside, flush it to the disk and rename it into its place.
+
+    Args:
+        folder: The folder, which does not exist yet.
+
+    Yields:
+        An empty folder to write into; if that fails, nothing stays of it.
+
+    Raises:
+        FileExistsError: If the folder exists.
+        OSError: If it cannot be written.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)  # what a kill left
+    aside.mkdir()
+    try:
+        yield aside
+        for path in [*aside.rglob("*"), aside]:
+            flush(path)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    flush(folder.parent)
 
 
 def write_flushed(path: Path, data: bytes) -> None:
@@ -57,13 +89,13 @@ def write_flushed(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def flush_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut.
+def flush(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut.
 
     Args:
-        folder: The folder.
+        path: The file or the folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -15,6 +15,7 @@ from separatrix.agents.common.configuration import (
 )
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
 from separatrix.agents.experiment import EnvironmentConfig, ExperimentConfig
+from separatrix.agents.offline.data.config import dataset_names
 from separatrix.envs.core.registration import REGISTRY
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -42,6 +43,7 @@ option_values = st.one_of(
 def test_every_file_is_found() -> None:
     found = {path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.*")}
     listed = {f"experiment/{name}" for name in experiment_names()}
+    listed |= {f"dataset/{name}" for name in dataset_names()}
     assert found == listed | {f"debug/{name}" for name in experiment_names("debug")}
     assert set(experiment_names()) >= REQUIRED
     assert set(experiment_names("debug")) >= {"lorenz_ppo", "lorenz_sac", "lorenz_td3"}

@@ -13,9 +13,12 @@ from PIL import Image
 from separatrix.agents.common.configuration import experiment_names
 from separatrix.agents.common.metrics import read_metrics
 from separatrix.agents.common.run import Run
+from separatrix.agents.offline.data.collect import record
+from separatrix.agents.offline.data.files import save_dataset
 from separatrix.cli import doctor, evaluate
 from separatrix.cli.main import run
-from separatrix.envs.core.registration import REGISTRY
+from separatrix.controllers.open_loop import RandomController
+from separatrix.envs.core.registration import REGISTRY, make_environment
 
 METRICS = ("distance", "on_target", "energy")
 
@@ -36,12 +39,23 @@ def scalars(folder: Path) -> list[str]:
     return [row.rpartition(",")[0] for row in rows if ",time/" not in row]
 
 
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small data where offline experiments look for theirs."""
+    environment = make_environment("separatrix/DampedPendulum-v0", 2)
+    data = record(environment, RandomController(environment, 0), 200, 0)
+    save_dataset(data, tmp_path / "datasets" / "pendulum" / "medium")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("name", experiment_names("debug"))
 def test_train_runs_every_debug_experiment(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["train", f"debug/{name}", "--root", str(tmp_path), "--seed", "3"]) == 0
-    folder = only_run(tmp_path)
+    root = tmp_path / "runs"
+    assert run(["train", f"debug/{name}", "--root", str(root), "--seed", "3"]) == 0
+    folder = only_run(root)
     opened = Run.open(folder)
     config, checkpoint = opened.config, opened.latest_checkpoint()
     assert config.seed == 3

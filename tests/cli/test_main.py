@@ -133,6 +133,9 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
         ),
         (["control", "ogy", "--environment", "Lorenz-v0"], ["section"]),
         (["control", "zero", "--environment", "Lorenz-v0", "--seed", "-1"], ["got seed -1"]),
+        (["collect", "pendulun"], ["got data set 'pendulun'", "did you mean 'pendulum'?"]),
+        (["collect", "none.yaml"], ["cannot read none.yaml"]),
+        (["collect", "pendulum", "--seed", "-1"], ["got seed -1"]),
     ],
 )
 def test_mistakes_are_one_line_on_stderr(
@@ -155,6 +158,9 @@ def test_mistakes_are_one_line_on_stderr(
         ["train", "debug/lorenz_ppo", "--agent.gamma", "2"],
         ["train", "debug/lorenz_ppo", "--environment.options", "authority"],
         ["control", "pid", "--environment", "Lorenz-v0"],
+        ["collect"],
+        ["collect", "pendulum", "--recipes", "expert"],
+        ["collect", "pendulum", "--format", "d4rl"],
         ["evaluate"],
     ],
 )

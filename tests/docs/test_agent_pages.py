@@ -12,7 +12,31 @@ from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
 from separatrix.agents.hypercrl.config import HyperCRLConfig
+from separatrix.agents.offline.config import (
+    BehaviourCloningConfig,
+    ComboConfig,
+    ConservativeConfig,
+    DiverseCriticsConfig,
+    ImplicitQLearningConfig,
+    MethodConfig,
+    MobileConfig,
+    ModelBasedConfig,
+    MopoConfig,
+    OfflineConfig,
+    RavlConfig,
+    TD3BehaviourCloningConfig,
+)
+from separatrix.agents.offline.data.collect import record
+from separatrix.agents.offline.data.dataset import Metadata, References
+from separatrix.agents.offline.data.files import save_dataset
+from separatrix.agents.offline.model_config import (
+    DynamicsRewardConfig,
+    FilterConfig,
+    ModelConfig,
+    RolloutsConfig,
+)
 from separatrix.agents.sindy_rl.config import SindyRLConfig
+from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.registration import make_environment
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "agents"
@@ -107,3 +131,50 @@ def test_page_of_hypercrl_names_every_tag(tmp_path: Path) -> None:
         logged = {row["tag"] for row in csv.DictReader(file)}
     optional = {"eval/inferred_correctly", "train/detections"}  # of tasks that are not told
     assert logged == promised - optional
+
+
+SMALL_MODEL = ModelConfig(members=3, elites=2, layers=(16,), max_epochs=1)
+SMALL_ROLLOUTS = RolloutsConfig(every=10, starts=20, length=2, recorded_share=0.5)
+SMALL_REWARD = DynamicsRewardConfig(layers=(8,), updates=20, snapshots=2)
+OFFLINE: dict[str, MethodConfig] = {
+    "behaviour_cloning": BehaviourCloningConfig(),
+    "td3_bc": TD3BehaviourCloningConfig(),
+    "iql": ImplicitQLearningConfig(),
+    "cql": ConservativeConfig(actions=2),
+    "edac": DiverseCriticsConfig(critics=2),
+    "mopo": MopoConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
+    "mobile": MobileConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS, samples=2),
+    "combo": ComboConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS, actions=2),
+    "ravl": RavlConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
+    "filter": MopoConfig(
+        model=dataclasses.replace(SMALL_MODEL, reward="known"),
+        rollouts=SMALL_ROLLOUTS,
+        filter=FilterConfig(reward=SMALL_REWARD),
+    ),
+}
+
+
+def test_page_of_offline_agents_names_every_tag(tmp_path: Path) -> None:
+    config = load_experiment("debug/offline_td3_bc")
+    environment, agent = config.environment, config.agent
+    assert isinstance(agent, OfflineConfig)
+    made = make_environment(environment.id, 4)
+    metadata = Metadata(environment.id, references=References(0.0, 1.0, 2, "nobody"))
+    data = record(made, RandomController(made, 0), 1600, 0, metadata)
+    save_dataset(data, tmp_path / "data")
+    text = (FOLDER / "offline.md").read_text(encoding="utf-8")
+    promised = re.findall(r"^\| `([a-z]+/\S+)` \| ([a-z0-9_, ]+) \| \S.* \|$", text, re.MULTILINE)
+    for name, method in OFFLINE.items():
+        agent = dataclasses.replace(agent, dataset=str(tmp_path / "data"), method=method)
+        short = dataclasses.replace(config, agent=agent, total_steps=4)
+        with Run.create(tmp_path / name, environment.id, "offline", 0, short) as run:
+            train(short, run)
+        with (run.folder / "metrics.csv").open(newline="") as file:
+            logged = {row["tag"] for row in csv.DictReader(file)}
+        groups = {"all", method.kind}
+        if isinstance(method, ModelBasedConfig):
+            groups |= {"model"} | ({"filter"} if method.filter else set())
+        tags = {tag for tag, methods in promised if groups & set(methods.split(", "))}
+        tags = {tag.replace("<metric>", metric) for tag in tags for metric in made.metric_names}
+        known = {"model/known_reward_error"}  # where the model does not learn the reward
+        assert logged == tags - (known if name != "filter" else set()), name

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("agents/sindy_rl.md", "analysis.md", "controllers.md", "fields.md", "models.md")
+PAGES = (
+    "agents/offline.md",
+    "agents/sindy_rl.md",
+    "analysis.md",
+    "controllers.md",
+    "fields.md",
+    "models.md",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": ("train", "train an agent, or resume a run"),
     "evaluate": ("evaluate", "evaluate the last checkpoint of a run"),
     "distill": ("distill", "turn the policy of a SINDy-RL run into a formula"),
+    "collect": ("collect", "record data sets for offline reinforcement learning"),
     "control": ("control", "evaluate controllers that need no training"),
     "doctor": ("doctor", "check this installation and measure its speed"),
     "demo": ("demo", "train and compare on the Lorenz system, in about a minute"),

@@ -1,0 +1,1 @@
+"""Recorded data: one form in memory, files, collectors."""
