@@ -55,7 +55,7 @@ class Sensors:
         import torch
 
         n = grid.points
-        if self.sensors == n:  # all points, in their order
+        if isinstance(self.sensors, int) and self.sensors == n:  # all points, in their order
             centres = list(itertools.product(range(n), repeat=grid.dimensions))
         else:
             found = places("sensors", self.sensors, grid)

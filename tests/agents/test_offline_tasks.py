@@ -110,9 +110,12 @@ def test_the_optimum_is_one_and_within_the_bounds() -> None:
     "method",
     [
         DiverseCriticsConfig(critics=5, policy_learning_rate=1e-3, critic_learning_rate=1e-3),
-        # Values lie between -2 and 0: against the default weight they would hardly count.
-        ConservativeConfig(
-            weight=0.5, policy_learning_rate=1e-3, critic_learning_rate=1e-3, actions=5
+        pytest.param(
+            # Values are of the size of one: beside the default weight they would hardly count.
+            ConservativeConfig(
+                weight=0.5, policy_learning_rate=1e-3, critic_learning_rate=1e-3, actions=5
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=lambda method: method.kind,

@@ -113,6 +113,7 @@ def test_modes_of_actuators_are_the_longest_waves() -> None:
         ("actuator_width", 0.0, "actuator_width: got 0.0; allowed: a number > 0 and <= 1"),
         ("authority", -1.0, "authority: got -1.0; allowed: a number > 0"),
         ("sensors", True, "sensors: got True; allowed"),
+        ("sensors", np.zeros(3), r"sensors: got array\(.*; allowed"),
         ("sensors", [], "allowed: how many along each axis"),
         ("sensor_shape", "dot", "allowed: point, mode"),
         ("sensor_width", -0.1, "sensor_width: got -0.1; allowed: a number from 0 to 1"),

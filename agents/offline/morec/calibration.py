@@ -58,12 +58,13 @@ def calibrate(
 
     Returns:
         `morec/rank_correlation`: between reward, negated, and error of the candidates of all rows.
-        `morec/auc_error`: how often of two candidates with an error above and one not above the
-        median the second has the larger reward. `morec/auc_perturbed`: how often a recorded next
+        `morec/auc_error`: of a candidate with an error above the median and one with another, how
+        often the second has the larger reward. `morec/auc_perturbed`: how often a recorded next
         observation has a larger reward than one with normal noise of one standard deviation of the
         changes. `morec/chosen_error`: mean error of the candidates of largest reward over that of
-        all candidates, which is what choosing by it brings. `morec/reward_recorded` and
-        `morec/reward_proposed`: mean rewards of recorded next observations and of candidates.
+        all candidates, which is what choosing by it brings; 1 if none errs.
+        `morec/reward_recorded` and `morec/reward_proposed`: mean rewards of recorded next
+        observations and of candidates.
     """
     before = transitions.observation, transitions.action
     truth = transitions.next_observation
@@ -80,7 +81,7 @@ def calibrate(
         "morec/rank_correlation": rank_correlation(-proposed.flatten(), error.flatten()),
         "morec/auc_error": area_under_curve(proposed[~large], proposed[large]),
         "morec/auc_perturbed": area_under_curve(recorded, perturbed),
-        "morec/chosen_error": (chosen.mean() / error.mean()).item(),
+        "morec/chosen_error": (chosen.mean() / error.mean()).nan_to_num(1.0).item(),
         "morec/reward_recorded": recorded.mean().item(),
         "morec/reward_proposed": proposed.mean().item(),
     }

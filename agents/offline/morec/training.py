@@ -82,6 +82,8 @@ class _Game:
         self._random = torch.Generator(device).manual_seed(seed)
         observation, action = transitions.observation, transitions.action
         following = transitions.next_observation
+        # A component that never changes, where any noise would give the generator away, is kept.
+        self._moves = (following != observation).any(0)
         self._recorded = reward.seen(observation, action, following)
         reward.inputs.fit(self._recorded)
         self._recorded = reward.inputs(self._recorded)
@@ -153,7 +155,8 @@ class _Game:
         observation, action = known.observation[index], known.action[index]
         predicted = self._generator.predict(observation[None], action[None])
         noise = torch.empty_like(observation).normal_(generator=self._random)
-        following = predicted.next_observation[0] + predicted.observation_deviation[0] * noise
+        drawn = predicted.next_observation[0] + predicted.observation_deviation[0] * noise
+        following = torch.where(self._moves, drawn, observation)
         generated = self._reward.seen(observation, action, following)
         return self._recorded[index], self._reward.inputs(generated)
 
