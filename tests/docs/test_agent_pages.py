@@ -114,6 +114,7 @@ def test_page_of_sindy_rl_names_every_tag(policy: str, tmp_path: Path) -> None:
     assert logged == tags_of_sindy_rl(policy, metrics)
 
 
+@pytest.mark.slow
 def test_page_of_hypercrl_names_every_tag(tmp_path: Path) -> None:
     config = load_experiment("debug/hypercrl_pendulum")
     # Long enough for episodes to end.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from separatrix.agents.common.checkpoint import prefixed, with_prefix
+from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.offline.config import ModelBasedConfig, MopoConfig, OfflineConfig
 from separatrix.agents.offline.data.dataset import Dataset
 from separatrix.agents.offline.experience import Experience, draw
@@ -126,7 +127,7 @@ class ModelExperience(Experience):
             transition_filter=self.transition_filter,
         )
         if len(self.buffer) == 0:
-            raise ValueError(
+            raise ConfigurationError(
                 "filter.threshold: no transition of the model is believed, and all are dropped; "
                 "allowed: a lower threshold, or another on_cut"
             )
