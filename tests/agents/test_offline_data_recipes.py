@@ -291,9 +291,11 @@ def test_the_command_leaves_the_data_of_another_recording(
 ) -> None:
     assert run(["collect", "tiny.yaml", "--recipes", "random"]) == 0
     capsys.readouterr()
-    assert run(["collect", "tiny.yaml", "--seed", "1"]) == 2
-    error = capsys.readouterr().err
-    assert "seed: 0, now 1" in error and len(error.splitlines()) == 1
+    for recipe, place in {"random": "random", "medium": "behaviour"}.items():
+        assert run(["collect", "tiny.yaml", "--seed", "1", "--recipes", recipe]) == 2
+        error = capsys.readouterr().err
+        assert f"datasets/tiny/{place} comes from another recording: seed: 0, now 1" in error
+        assert len(error.splitlines()) == 1
     assert sorted(path.name for path in Path("datasets/tiny").iterdir()) == ["behaviour", "random"]
 
 

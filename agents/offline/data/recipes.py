@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,18 +130,34 @@ def behaviour_in(folder: Path, config: DatasetConfig, seed: int) -> Behaviour:
         CheckpointError: The policies are damaged.
         DatasetError: They are those of another recording; or the training gives no medium policy.
     """
-    checkpoint = read_latest(folder / "behaviour")
-    wanted = {"seed": seed, "configuration": config_data(config)}
+    place = folder / "behaviour"
+    checkpoint = read_latest(place)
     if checkpoint is None:
         behaviour = train_behaviour(config, seed)
         tensors, state = behaviour.state_dict()
-        steps = config.total_steps
-        write_checkpoint(folder / "behaviour", steps, tensors, {**wanted, "behaviour": state}, 1)
+        origin = {"seed": seed, "configuration": config_data(config)}
+        write_checkpoint(place, config.total_steps, tensors, {**origin, "behaviour": state}, 1)
         return behaviour
-    found = {name: checkpoint.state[name] for name in wanted}
+    check_origin(place, checkpoint.state, config, seed)
+    return Behaviour.from_state_dict(checkpoint.tensors, checkpoint.state["behaviour"])
+
+
+def check_origin(place: Path, origin: Mapping[str, Any], config: DatasetConfig, seed: int) -> None:
+    """Refuses what comes from another recording.
+
+    Args:
+        place: Where it is, for the error message.
+        origin: What it says of its `seed` and its `configuration`.
+        config: The recording that it should come from.
+        seed: The seed that it should come from.
+
+    Raises:
+        DatasetError: It comes from another; the message says how they differ.
+    """
+    wanted = {"seed": seed, "configuration": config_data(config)}
+    found = {name: origin.get(name) for name in wanted}
     if found != wanted:
         raise DatasetError(
-            f"{folder / 'behaviour'}: got the policies of another recording: "
-            f"{'; '.join(differences(found, wanted))}; allowed: the same, or another folder"
+            f"{place} comes from another recording: {'; '.join(differences(found, wanted))}; "
+            "allowed: the same, or another folder"
         )
-    return Behaviour.from_state_dict(checkpoint.tensors, checkpoint.state["behaviour"])

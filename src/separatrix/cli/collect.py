@@ -98,31 +98,33 @@ def _collect(
     from rich.console import Console
 
     from separatrix.agents.common.checkpoint import CheckpointError
-    from separatrix.agents.offline.data.dataset import DatasetError
+    from separatrix.agents.offline.data.dataset import Dataset, DatasetError
     from separatrix.agents.offline.data.files import load_dataset, save_dataset
     from separatrix.agents.offline.data.minari_files import save_minari
-    from separatrix.agents.offline.data.recipes import Recorder, behaviour_in
+    from separatrix.agents.offline.data.recipes import Recorder, behaviour_in, check_origin
 
     torch.set_num_threads(config.threads)
-    console, found = Console(), {}
+    console, found = Console(), dict[Recipe, Dataset]()
     with reported(DatasetError, CheckpointError, ImportError, OSError), out_of_memory_reported():
-        missing = [recipe for recipe, place in places.items() if not (output / place).exists()]
+        for recipe, place in places.items():
+            if (output / place).exists():
+                found[recipe] = load_dataset(output / place)
+                origin = found[recipe].metadata.origin
+                check_origin(output / place, origin, config, seed)
+                console.print(f"left {output / place}, which exists", soft_wrap=True)
+        missing = {recipe: place for recipe, place in places.items() if recipe not in found}
         if missing:
-            folder = (output / places[missing[0]]).parent
+            folder = (output / next(iter(missing.values()))).parent
             folder.mkdir(parents=True, exist_ok=True)
             recorder = Recorder(config, behaviour_in(folder, config, seed), seed)
-        for recipe, place in places.items():
-            if recipe not in missing:
-                found[recipe] = load_dataset(output / place)
-                console.print(f"left {output / place}, which exists", soft_wrap=True)
-                continue
+        for recipe, place in missing.items():
             found[recipe] = recorder.make(recipe).to("cpu")
             if form == "minari":
                 save_minari(found[recipe], output, place)
             else:
                 save_dataset(found[recipe], output / place)
             console.print(f"wrote {output / place}", soft_wrap=True)
-    return found
+    return {recipe: found[recipe] for recipe in places}
 
 
 def _table(datasets: Mapping[Recipe, "Dataset"], horizon: int, title: str) -> "Table":
