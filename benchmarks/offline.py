@@ -5,7 +5,7 @@ What counts is the last checkpoint. Nothing is tuned here: hyper-parameters are 
 data sets, so that no evaluation in the environment chooses anything. Runs stay in `--folder`; a
 study that was interrupted goes on where it was.
 
-    separatrix collect pendulum && separatrix collect cart_pole
+    separatrix collect pendulum && separatrix collect cart_pole   # and whatever else a study takes
     python benchmarks/offline.py short --output docs/results/offline_short.json
 
 Studies:
@@ -68,16 +68,18 @@ SMALL: Methods = {
     "TD3+BC": TD3BehaviourCloningConfig(),
     "IQL": ImplicitQLearningConfig(),
     "CQL": ConservativeConfig(),
-    "EDAC": DiverseCriticsConfig(),
+    "EDAC": DiverseCriticsConfig(critics=5),
     "MOPO": MopoConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
     "MOBILE": MobileConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
-    "COMBO": ComboConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
-    "RAVL": RavlConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
+    "COMBO": ComboConfig(model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS, actions=4),
+    "RAVL": RavlConfig(critics=5, model=SMALL_MODEL, rollouts=SMALL_ROLLOUTS),
     "MOREC-MOPO": MopoConfig(model=SMALL_MODEL, rollouts=LONG_ROLLOUTS, filter=SMALL_FILTER),
     "MOREC-MOBILE": MobileConfig(model=SMALL_MODEL, rollouts=LONG_ROLLOUTS, filter=SMALL_FILTER),
-    "MOREC-RAVL": RavlConfig(model=SMALL_MODEL, rollouts=LONG_ROLLOUTS, filter=SMALL_FILTER),
+    "MOREC-RAVL": RavlConfig(
+        critics=5, model=SMALL_MODEL, rollouts=LONG_ROLLOUTS, filter=SMALL_FILTER
+    ),
 }
-"""Model and rollouts small enough for two CPU cores."""
+"""Ensembles, models and rollouts small enough for two CPU cores."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,13 @@ def chosen(*names: str) -> Methods:
 
 
 def full() -> Methods:
-    """Returns all methods with the papers' models and rollouts."""
+    """Returns all methods with the papers' ensembles, models and rollouts."""
     found: Methods = {}
     for name, method in SMALL.items():
+        if isinstance(method, DiverseCriticsConfig | RavlConfig):
+            method = replace(method, critics=10)
+        if isinstance(method, ComboConfig):
+            method = replace(method, actions=10)
         if isinstance(method, ModelBasedConfig):
             rollouts = RolloutsConfig(starts=50_000, length=5)
             if method.filter is not None:
@@ -149,17 +155,19 @@ TEN = tuple(
     for task in ("pendulum", "lorenz", "cart_pole", "hopper", "half_cheetah")
     for recipe in ("medium-replay", "medium")
 )
+COSTS = ("refrigerator/medium", "convection_diffusion_reaction/medium")
+"""Tasks whose rewards are at most 0."""
 STUDIES = {
-    "short": Study(("pendulum/medium", "cart_pole/medium"), chosen(*SHORT), 20_000, (128, 128), 3),
+    "short": Study(("pendulum/medium", "cart_pole/medium"), chosen(*SHORT), 20_000, (64, 64), 3),
     "full": Study(TEN, full(), 1_000_000, (256, 256), 5),
     "true": Study(
         ("pendulum/medium", "cart_pole/medium", "lorenz/medium"),
         with_true_model(),
         10_000,
-        (128, 128),
+        (64, 64),
         3,
     ),
-    "signed": Study(("pendulum/medium", "lorenz/medium"), with_cuts(), 10_000, (128, 128), 3),
+    "signed": Study(COSTS, with_cuts(), 10_000, (64, 64), 3),
 }
 
 

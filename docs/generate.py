@@ -23,6 +23,7 @@ import field_tables
 import hyper_parameters
 import hypercrl_tables
 import medida_tables
+import offline_tables
 import result_tables
 import twin_tables
 import validation_page
@@ -67,6 +68,7 @@ def pages() -> dict[Path, str]:
         **medida_tables.tables(),
         **twin_tables.tables(),
         **hypercrl_tables.tables(),
+        **offline_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"
@@ -114,6 +116,7 @@ def main() -> int:
         path.write_text(text, encoding="utf-8")
     for name in field_tables.LEARNING:
         (DOCS / "pictures" / f"{name}_learning.png").write_bytes(field_tables.curves(name))
+    (DOCS / "pictures" / "hypercrl_seconds.png").write_bytes(hypercrl_tables.picture())
     for entry in REGISTRY.values():
         picture = environment_pictures.draw(entry)
         (DOCS / "environments" / f"{page_name(entry)}.png").write_bytes(picture)
