@@ -250,6 +250,12 @@ class Run:
         finally:
             self._lock.release()
 
+    def discard_unused(self) -> None:
+        """Remove the folder of a closed run if nothing was logged or saved in it."""
+        used = ("metrics.csv", "checkpoints", "figures", "texts", "videos")
+        if not any((self.folder / name).exists() for name in used):
+            shutil.rmtree(self.folder)
+
     def __enter__(self) -> Self:
         """Enter a `with` statement, at whose end the run is closed."""
         return self

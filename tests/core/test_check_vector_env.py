@@ -26,11 +26,22 @@ Output = tuple[Any, Any, Any, Any, dict[str, Any]]
 Advance = Callable[[Any], Output]
 
 
-@pytest.mark.parametrize("output", ["numpy", "torch"])
-@pytest.mark.parametrize("environment_id", list(REGISTRY))
+def is_long(environment_id: str) -> bool:
+    """Whether a step is thousands of times the work of others."""
+    return "resolution" in REGISTRY[environment_id].options
+
+
+@pytest.mark.parametrize(
+    ("environment_id", "output"),
+    [
+        pytest.param(name, output, marks=[pytest.mark.slow] if slow else [])
+        for name in REGISTRY
+        for output in ("numpy", "torch")
+        for slow in [is_long(name) and output == "numpy"]
+    ],
+)
 def test_every_id_passes(environment_id: str, output: str) -> None:
-    long = "resolution" in REGISTRY[environment_id].options  # thousands of times the work
-    steps: dict[str, Any] = {"max_episode_steps": 11} if long else {}
+    steps: dict[str, Any] = {"max_episode_steps": 11} if is_long(environment_id) else {}
     check_vector_env(environment_id, num_envs=3, output=output, **steps)  # every autoreset mode
 
 

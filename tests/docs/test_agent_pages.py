@@ -54,7 +54,10 @@ def promised_tags(agent: str, metrics: tuple[str, ...]) -> set[str]:
     return tags
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac", "td3"])
+OFF_POLICY = [pytest.param(agent, marks=pytest.mark.slow) for agent in ("sac", "td3")]
+
+
+@pytest.mark.parametrize("agent", ["ppo", *OFF_POLICY])
 def test_page_names_every_tag(agent: str, tmp_path: Path) -> None:
     config = load_experiment(f"debug/lorenz_{agent}")
     # Long enough for an episode to end.
@@ -84,6 +87,7 @@ def tags_of_sindy_rl(policy: str, metrics: tuple[str, ...]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_page_of_analytic_policies_names_every_tag(tmp_path: Path) -> None:
     config = load_experiment("debug/lorenz_analytic_policy")
     # Long enough for whole episodes.

@@ -177,7 +177,7 @@ def mostly(good: list[str]) -> st.SearchStrategy[str]:
 @st.composite
 def command_lines(draw: Any) -> list[str]:
     """A command with arguments that may be wrong somewhere; what works is small."""
-    match draw(st.integers(0, 5)):
+    match draw(st.integers(0, 6)):
         case 0:
             return [draw(texts), *draw(st.lists(texts, max_size=3))]
         case 1:
@@ -191,6 +191,14 @@ def command_lines(draw: Any) -> list[str]:
             name = draw(mostly([".", "/", "nowhere", "", "/dev/null"]))
             resumed = ["--resume"] if draw(st.booleans()) else []
             return [draw(st.sampled_from(["evaluate", "train"])), *resumed, name]
+        case 4:
+            # Wrong in any case: nothing is ever recorded, and there are no data to learn from.
+            if draw(st.booleans()):
+                return ["train", "debug/offline_td3_bc", "--agent.dataset", draw(texts)]
+            line = ["collect", draw(mostly(["pendulum", "glucose", "debug/lorenz_ppo", "."]))]
+            line += ["--recipes", draw(mostly(["random", "medium", "medium-replay"]))]
+            line += ["--format", draw(mostly(["minari", "separatrix"]))]
+            return [*line, "--seed", draw(st.sampled_from(["-1", "x", "2.5", str(2**31)]))]
         case _:
             pairs = draw(st.lists(st.tuples(flags, st.one_of(texts, options)), max_size=2))
             line = [part for pair in pairs for part in pair]

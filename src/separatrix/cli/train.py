@@ -51,7 +51,12 @@ def run(arguments: list[str]) -> int:
         case ["--resume", folder]:
             _train(_resume(Path(folder)))
         case [name, *changes] if not name.startswith("-"):
-            _train(_create(name, changes))
+            created = _create(name, changes)
+            try:
+                _train(created)
+            except UserError:
+                created.discard_unused()
+                raise
         case _:
             raise UserError(
                 "needs an experiment first, or --resume <run folder> alone; see separatrix train "
