@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Space
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Int64
@@ -23,6 +23,7 @@ from separatrix.envs.core.inputs import (
     check_reset_options,
     random_seed,
     read_actions,
+    read_choices,
     read_mask,
     read_seeds,
 )
@@ -86,8 +87,8 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         }
         self.single_observation_space = self.environment.observation_space
         self.single_action_space = self.environment.action_space
-        self.observation_space = _batch_box(self.single_observation_space, num_envs)
-        self.action_space = _batch_box(self.single_action_space, num_envs)
+        self.observation_space = _batch(self.single_observation_space, num_envs)
+        self.action_space = _batch(self.single_action_space, num_envs)
         self.state: Any = None
         self._action_shape = (num_envs, *self.environment.action_space.shape)
         self._ended = self._zeros(torch.bool)
@@ -130,11 +131,11 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         """Advances all environments by one control interval.
 
         Args:
-            actions: (num_envs, action), numpy or torch; clipped to [-1, 1].
+            actions: (num_envs, action), numpy or torch; clipped to [-1, 1]. Choices are integers.
 
         Raises:
-            ValueError: The actions have another shape, something else than real numbers, or a NaN,
-                whose environment is named.
+            ValueError: The actions have another shape, something else than real numbers, a NaN,
+                whose environment is named, or a choice that there is not.
             RuntimeError: The batch was not reset, or an ended environment was not (DISABLED).
         """
         if self.state is None:
@@ -240,8 +241,11 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         mask = read_mask(options["reset_mask"], self.num_envs)
         return mask.nonzero()[:, 0].to(self.environment.device)
 
-    def _read_actions(self, actions: Any) -> Float[Tensor, "batch action"]:
+    def _read_actions(self, actions: Any) -> Tensor:
         environment = self.environment
+        if not isinstance(environment.action_space, Box):
+            choices = read_choices(actions, environment.action_space, self.num_envs)
+            return choices.to(environment.device)
         action = read_actions(actions, self._action_shape, environment.dtype, environment.device)
         # One reduction tells in most cases that there is no NaN: a sum with one is NaN.
         if action.sum().isnan():
@@ -264,11 +268,13 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         return torch.zeros(self.num_envs, dtype=dtype, device=self.environment.device)
 
 
-def _batch_box(single: Box, num_envs: int) -> Box:
-    """Returns the space of a batch, whose bounds are views of those of one environment.
+def _batch(single: Space[Any], num_envs: int) -> Space[Any]:
+    """Returns the space of a batch; the bounds of a box are views of those of one environment.
 
     Gymnasium's would hold the bounds of every environment: more memory than the batch itself.
     """
+    if not isinstance(single, Box):
+        return batch_space(single, num_envs)
     space = batch_space(single, 1)
     assert isinstance(space, Box)
     space._shape = shape = (num_envs, *single.shape)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
@@ -66,7 +66,8 @@ class Environment(ABC):
 
     An environment whose state turns non-finite or leaves the safe box has diverged: its episode
     is terminated with the lowest reward of the range, it stays at its last sound state, and no
-    gradient flows through that step. Actions outside [-1, 1] are clipped.
+    gradient flows through that step. Actions outside [-1, 1] are clipped. Where actions are
+    choices, they are integers, (batch,) or one column for each choice.
 
     Attributes:
         system: The physics.
@@ -79,7 +80,7 @@ class Environment(ABC):
 
     system: System
     observation_space: Box
-    action_space: Box
+    action_space: Box | Discrete | MultiDiscrete
     reward_range: tuple[float, float]
     metric_names: tuple[str, ...]
     horizon: int
@@ -143,8 +144,18 @@ class Environment(ABC):
         """Returns the observations of states."""
 
     @abstractmethod
-    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+    def step(
+        self, state: Any, action: Float[Tensor, "batch action"] | Int64[Tensor, "batch *action"]
+    ) -> Transition:
         """Advances every environment by one control interval."""
+
+    def allowed_actions(self, state: Any) -> Bool[Tensor, "batch choices"] | None:
+        """Tells which choices make sense in states; None where all do.
+
+        Others are taken as well, and say in the docstring of the environment what they do. For
+        several choices at once the columns of the first stand before those of the second.
+        """
+        return None
 
     def sequence(
         self, state: Any, actions: Float[Tensor, "horizon batch action"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete, MultiDiscrete
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -117,6 +118,33 @@ def read_actions(
     if actions.shape != shape:
         raise ValueError(f"actions: got shape {tuple(actions.shape)}; allowed: {shape}")
     return actions.to(device, dtype)
+
+
+def read_choices(actions: Any, space: Discrete | MultiDiscrete, num_envs: int) -> Int64[Tensor, ...]:
+    """Returns actions that are choices as a tensor; see `read_actions`.
+
+    Args:
+        actions: A tensor, or anything that numpy makes an array of.
+        space: Actions of one environment.
+        num_envs: Size of the batch.
+
+    Raises:
+        ValueError: The actions are not integers, have another shape, or one is not in the space.
+    """
+    actions = read_numbers("actions", actions)
+    shape = (num_envs, *space.shape)
+    if actions.shape != shape:
+        raise ValueError(f"actions: got shape {tuple(actions.shape)}; allowed: {shape}")
+    count = torch.as_tensor(space.nvec if isinstance(space, MultiDiscrete) else int(space.n))
+    wrong = (actions != actions.floor()) | (actions < 0) | (actions >= count.to(actions.device))
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        got, environment = actions[tuple(place)].item(), place[0]
+        largest = count.expand(shape[1:])[tuple(place[1:])] - 1
+        raise ValueError(
+            f"actions: environment {environment} got {got}; allowed: integers from 0 to {largest}"
+        )
+    return actions.long()
 
 
 def read_numbers(name: str, value: Any) -> Tensor:

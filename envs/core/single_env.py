@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 
 from separatrix.envs.core.environment import ArrayStepper, Environment
 from separatrix.envs.core.inputs import (
@@ -16,6 +17,7 @@ from separatrix.envs.core.inputs import (
     check_reset_options,
     random_seed,
     read_actions,
+    read_choices,
     read_seeds,
 )
 from separatrix.envs.core.registration import make_environment
@@ -93,10 +95,11 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
         Args:
             action: An array of the shape of the action space, or anything that numpy makes one
-                of; clipped to [-1, 1].
+                of; clipped to [-1, 1]. Choices are integers.
 
         Raises:
-            ValueError: The action has another shape, a NaN, or something else than real numbers.
+            ValueError: The action has another shape, a NaN, something else than real numbers, or a
+                choice that there is not.
             RuntimeError: The environment was not reset.
         """
         if self._state is None:
@@ -113,7 +116,12 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return observation, float(found.reward), bool(found.terminated), False, info
 
     def _action_array(self, action: Any) -> np.ndarray:
-        """Returns an action as a new array (1, action) of the environment's dtype."""
+        """Returns an action as a new array (1, action) of the environment's dtype; or choices."""
+        space = self.environment.action_space
+        if not isinstance(space, Box):
+            # Of the shape of the action itself, so that the message speaks of that.
+            given = np.asarray(action)[None] if np.shape(action) == space.shape else action
+            return read_choices(given, space, 1).numpy()
         given = isinstance(action, np.ndarray)
         if not (given and action.dtype == self._dtype and action.shape == self._shape):
             action = read_actions(action, self._shape, self.environment.dtype).numpy()

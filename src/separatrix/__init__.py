@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 import separatrix.envs.chaotic
 import separatrix.envs.fluid
+import separatrix.envs.language
 import separatrix.envs.mechanics
 import separatrix.envs.streams
 import separatrix.envs.twin  # noqa: F401  (all are imported to register their environments)

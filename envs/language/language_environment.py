@@ -1,0 +1,225 @@
+"""What the environments of language models share: candidates, observations, rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.registration import is_positive
+from separatrix.envs.core.stream import INITIAL_STATE, Stream
+from separatrix.envs.core.system import System
+from separatrix.envs.language.drawing import draw_text
+from separatrix.envs.language.instances import Instances, is_count, require
+from separatrix.envs.language.language_model import LanguageModel
+from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits
+
+OBSERVATIONS = ("features", "tokens")
+REWARDS = ("gain", "hit")
+BONUS = 1.0
+"""Reward of a hit."""
+
+
+class TextState(Protocol):
+    """What the states of language environments have in common."""
+
+    interval: Int64[Tensor, " batch"]
+    target: Int64[Tensor, "batch count"]
+    features: Float[Tensor, "batch feature"]
+    forward_tokens: Int64[Tensor, " batch"]
+
+
+class TextSystem(System):
+    """A system of texts.
+
+    Attributes:
+        instances: What texts and targets are drawn from.
+        model: The plant.
+        capacity: Tokens that may be written, at most.
+    """
+
+    control_interval = 1.0
+    differentiable = False
+    instances: Instances
+    model: LanguageModel
+    capacity: int
+
+    def __init__(self, instances: Instances, capacity: int, num_envs: int) -> None:
+        self.instances, self.capacity, self.num_envs = instances, capacity, num_envs
+        self.model = instances.arrangement.model
+        self.device, self.dtype = self.model.device, self.model.dtype
+        sink = 0 if instances.arrangement.sink is None else 1
+        tokens = sink + capacity + instances.text_tokens + instances.target_tokens - 1
+        if tokens > self.model.context:
+            raise ValueError(
+                f"got {tokens} tokens of sink, text, what is written, and target; allowed for the "
+                f"model {self.model.name}: {self.model.context}"
+            )
+
+    def inside(self, state: Any) -> Bool[Tensor, " batch"]:
+        """Tells that all is well: a frozen model cannot diverge."""
+        return state.features.isfinite().all(1)
+
+    def select(self, rows: Int64[Tensor, " rows"]) -> Self:
+        """Returns itself: all environments share the plant."""
+        return self
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is written, seen and paid.
+
+    Attributes:
+        candidates: Tokens that may be written: how many, drawn once from those of the model; None
+            for the whole vocabulary.
+        forbid_target: Whether tokens of the target may not be written.
+        observation: "features", or "tokens" for these with all tokens of the state.
+        reward: "gain" in the logarithm of the target's probability, with 1 for a hit, or the "hit"
+            alone.
+        price: Reward that a written token costs.
+    """
+
+    candidates: int | None
+    forbid_target: bool
+    observation: str
+    reward: str
+    price: float
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if something is not allowed."""
+        for name, allowed in {"observation": OBSERVATIONS, "reward": REWARDS}.items():
+            value = getattr(self, name)
+            require(value in allowed, name, value, ", ".join(allowed))
+        forbid, price = self.forbid_target, self.price
+        require(isinstance(forbid, bool), "forbid_target", forbid, "True, False")
+        free = isinstance(price, int | float) and price == 0
+        require(free or is_positive(price), "price", price, "0, or a positive number")
+        count = self.candidates
+        require(count is None or is_count(count), "candidates", count, "None, or 1 or more")
+
+    def tokens(self, model: LanguageModel) -> Int64[Tensor, " candidate"]:
+        """Returns the tokens that actions stand for.
+
+        Raises:
+            ValueError: There are not as many.
+        """
+        if self.candidates is None:
+            return torch.arange(model.vocabulary, device=model.device)
+        known = model.writable.nonzero()[:, 0]
+        allowed = f"None, or an integer from 1 to {len(known)}"
+        require(self.candidates <= len(known), "candidates", self.candidates, allowed)
+        keys, _ = Stream.start(torch.zeros(1, dtype=torch.int64)).uniform(
+            len(known), torch.float64, INITIAL_STATE
+        )
+        return known[keys[0].argsort()[: self.candidates].to(known.device)].sort().values
+
+
+class LanguageEnvironment(Environment):
+    """A text, and a target that the model is to continue it with.
+
+    Args:
+        system: The plant.
+        terms: What is written, seen and paid.
+        horizon: Steps of an episode.
+
+    Attributes:
+        candidates: The tokens that actions stand for.
+        shows_left: Whether observations tell which share of the capacity is left.
+    """
+
+    system: TextSystem
+    shows_left: bool = True
+
+    def __init__(self, system: TextSystem, terms: Terms, horizon: int) -> None:
+        self.system, self.horizon, self._terms = system, horizon, terms
+        model, instances = system.model, system.instances
+        self.candidates = terms.tokens(model)
+        self._usable = model.writable[self.candidates]
+        low, high = limits(model.vocabulary, instances.target_tokens)
+        if self.shows_left:
+            low, high = [*low, 0.0], [*high, 1.0]
+        if terms.observation == "tokens":
+            tokens = instances.text_tokens + system.capacity + instances.target_tokens
+            low, high = low + tokens * [-1 / model.vocabulary], high + tokens * [1.0]
+        kind = np.float32 if system.dtype is torch.float32 else np.float64
+        bounds = np.array(low, kind), np.array(high, kind)
+        self.observation_space = Box(*bounds, dtype=kind)  # type: ignore[arg-type]
+        self._bounds = tuple(torch.from_numpy(bound).to(system.device) for bound in bounds)
+        gain = terms.reward == "gain"
+        self.reward_range = (
+            (LOWEST if gain else 0.0) - terms.price * system.capacity,
+            (-LOWEST if gain else 0.0) + BONUS,
+        )
+        self.metric_names = ("success", *FEATURES, "written", "forward_tokens")
+
+    def observe(self, state: Any) -> Float[Tensor, "batch observation"]:
+        """Returns the observations of states."""
+        scale = torch.tensor(SCALES, dtype=self.dtype, device=self.device)
+        parts = [state.features / scale]
+        if self.shows_left:
+            parts.append(1 - self._used(state).to(self.dtype)[:, None] / self.system.capacity)
+        if self._terms.observation == "tokens":
+            parts.append(self._tokens(state).to(self.dtype) / self.system.model.vocabulary)
+        return torch.cat(parts, 1).clamp(*self._bounds)
+
+    def _used(self, state: Any) -> Int64[Tensor, " batch"]:
+        """Returns how much of the capacity is used."""
+        raise NotImplementedError
+
+    def _tokens(self, state: Any) -> Int64[Tensor, "batch token"]:
+        """Returns all tokens of a state, -1 for none."""
+        raise NotImplementedError
+
+    def tokens_allowed(self, state: TextState) -> Bool[Tensor, "batch candidate"]:
+        """Tells which of the candidates may be written."""
+        allowed = self._usable.expand(len(state.target), -1)
+        if self._terms.forbid_target:
+            own = (self.candidates == state.target[..., None]).any(1)
+            allowed = allowed & ~own
+        return allowed
+
+    def _transition(
+        self,
+        state: TextState,
+        following: TextState,
+        hit: Bool[Tensor, " batch"],
+        written: Int64[Tensor, " batch"],
+    ) -> Transition:
+        """Returns what a step returns.
+
+        Args:
+            state: Before it.
+            following: After it.
+            hit: Whether the target is reached.
+            written: Tokens that it cost.
+        """
+        cost = written.to(self.dtype)
+        reward = BONUS * hit.to(self.dtype) - self._terms.price * cost
+        if self._terms.reward == "gain":
+            # The difference of a potential, which is 0 where the episode has ended.
+            potential = torch.where(hit, 0.0, following.features[:, 0])
+            reward = reward + potential - state.features[:, 0]
+        info = {"success": hit.to(self.dtype)}
+        info |= {name: following.features[:, i].clone() for i, name in enumerate(FEATURES)}
+        info |= {"written": cost, "forward_tokens": following.forward_tokens.to(self.dtype)}
+        info["diverged"] = ~self.system.inside(following)
+        return Transition(following, self.observe(following), reward, hit.clone(), info)
+
+    def select(self, rows: Int64[Tensor, " rows"]) -> Self:
+        """Returns itself: all environments share the plant."""
+        return self
+
+    def parts(self, state: Any, row: int = 0) -> list[tuple[str, bool]]:
+        """Returns the text of an environment in pieces, and whether each was written by actions."""
+        raise NotImplementedError
+
+    def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
+        """Draws the text, what was written into it, and the target with its probability."""
+        target = self.system.model.decode(state.target[row].tolist())
+        return draw_text(self.parts(state, row), target, state.features[row, 0].exp().item())

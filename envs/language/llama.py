@@ -1,0 +1,101 @@
+"""Plants that are decoders of the Llama family, run by our own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from separatrix.envs.language.language_model import LanguageModel
+from separatrix.envs.language.transformer import Memory, Transformer
+
+
+class Tokenizer(Protocol):
+    """From text to tokens and back."""
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the tokens of a text."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Returns the text of tokens."""
+
+
+class LlamaModel(LanguageModel):
+    """A decoder with its tokenizer.
+
+    Args:
+        name: As users call it.
+        transformer: The decoder; it is frozen.
+        tokenizer: Of its vocabulary.
+        writable: See `LanguageModel`.
+        sink: See `LanguageModel`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transformer: Transformer,
+        tokenizer: Tokenizer,
+        writable: Bool[Tensor, " vocabulary"],
+        sink: int,
+    ) -> None:
+        self.name, self._transformer, self._tokenizer = name, transformer, tokenizer
+        transformer.requires_grad_(False)
+        self.embedding = transformer.embedding.detach()
+        self.device, self.dtype = self.embedding.device, self.embedding.dtype
+        self.context, self.sink, self.writable = transformer.shape.context, sink, writable
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the tokens of a text.
+
+        Raises:
+            ValueError: The text cannot be written with the vocabulary.
+        """
+        return self._tokenizer.encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Returns the text of tokens."""
+        return self._tokenizer.decode(tokens)
+
+    def log_probabilities_of(
+        self,
+        embeddings: Float[Tensor, "batch tokens width"],
+        lengths: Int64[Tensor, " batch"],
+        count: int = 1,
+    ) -> Float[Tensor, "batch count vocabulary"]:
+        """Returns the logarithms of the probabilities of next tokens, differentiably."""
+        if not self._transformer.separate:
+            embeddings = embeddings[:, : int(lengths.max())]
+        return self._heads(self._transformer(embeddings), lengths, count)
+
+    def remember(self, tokens: Int64[Tensor, " tokens"]) -> Memory:
+        """Reads a text once, with which others begin."""
+        with torch.no_grad():
+            return self._transformer.remember(self.embedding[tokens][None])
+
+    def log_probabilities_after(
+        self,
+        memory: Memory,
+        tokens: Int64[Tensor, "batch tokens"],
+        lengths: Int64[Tensor, " batch"],
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Does what `log_probabilities` does for texts behind one that was read before."""
+        with torch.no_grad():
+            found = self._transformer(self.embedding[tokens], memory)
+            return self._heads(found, lengths, 1)[:, 0]
+
+    def _heads(
+        self, found: Float[Tensor, "batch tokens width"], lengths: Tensor, count: int
+    ) -> Float[Tensor, "batch count vocabulary"]:
+        at = lengths[:, None] + torch.arange(-count, 0, device=lengths.device)
+        found = found.gather(1, at[..., None].expand(-1, -1, found.shape[-1]))
+        return self._transformer.logits(found).log_softmax(-1)
+
+
+def find_writable(tokenizer: Tokenizer, vocabulary: int) -> Bool[Tensor, " vocabulary"]:
+    """Tells which tokens are read as the same token again when they are decoded."""
+    texts = (tokenizer.decode([token]) for token in range(vocabulary))
+    return torch.tensor([tokenizer.encode(text) == [i] for i, text in enumerate(texts)])

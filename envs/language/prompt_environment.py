@@ -1,0 +1,189 @@
+"""Environments in which actions write the prompt of a text, and the system that answers it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from gymnasium.spaces import Discrete, MultiDiscrete
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from separatrix.envs.core.environment import Transition
+from separatrix.envs.core.state import State
+from separatrix.envs.core.stream import PROCESS_NOISE, Stream
+from separatrix.envs.language.language_environment import LanguageEnvironment, Terms, TextSystem
+
+
+@dataclass(frozen=True)
+class PromptState(State):
+    """A text with its target, the prompt, and what the model says under it."""
+
+    text: Int64[Tensor, "batch text"]
+    target: Int64[Tensor, "batch count"]
+    uncontrolled: Float[Tensor, "batch vocabulary"]
+    """Logarithms of the probabilities of the first token of the target without a prompt."""
+    prompt: Int64[Tensor, "batch prompt"]
+    """Tokens in the order in which they are read; 0 from `length` on."""
+    length: Int64[Tensor, " batch"]
+    features: Float[Tensor, "batch feature"]
+    """Those of `separatrix.envs.language.reading.FEATURES`."""
+    hit: Bool[Tensor, " batch"]
+    """Whether the model's first choice is the target."""
+    forward_tokens: Int64[Tensor, " batch"]
+    """Tokens that the model read for this."""
+
+
+class PromptSystem(TextSystem):
+    """The plant under a prompt. It has no time of its own: it answers the prompt that it is given.
+
+    Args:
+        instances: What texts and targets are drawn from.
+        capacity: Tokens of a prompt, at most.
+        num_envs: Size of the batch.
+
+    Raises:
+        ValueError: The model cannot read as many tokens.
+    """
+
+    def initial_state(self, stream: Stream) -> PromptState:
+        """Draws texts and targets, under an empty prompt."""
+        text, target, uncontrolled, reading, stream = self.instances.draw(stream)
+        none = torch.zeros_like(stream.seed)
+        prompt = none[:, None].expand(-1, self.capacity).clone()
+        lengths = self.instances.arrangement.tokens(prompt, none, text, target)[1]
+        found = reading.features, reading.hit, lengths
+        return PromptState(stream, none, text, target, uncontrolled, prompt, none.clone(), *found)
+
+    def advance(self, state: PromptState, control: Int64[Tensor, "batch control"]) -> PromptState:
+        """Puts prompts in place.
+
+        Args:
+            state: Where the texts are.
+            control: The length of each prompt, and its tokens up to the capacity.
+        """
+        length, prompt = control[:, 0].clone(), control[:, 1:]
+        used = torch.arange(self.capacity, device=self.device) < length[:, None]
+        prompt = prompt.masked_fill(~used, 0)
+        reading, _, lengths = self.instances.arrangement.read(
+            prompt, length, state.text, state.target, state.uncontrolled
+        )
+        return replace(
+            state,
+            interval=state.interval + 1,
+            prompt=prompt,
+            length=length,
+            features=reading.features,
+            hit=reading.hit,
+            forward_tokens=lengths,
+        )
+
+
+class PromptEnvironment(LanguageEnvironment):
+    """A text under a prompt that actions change, until the model's first choice is the target."""
+
+    system: PromptSystem
+
+    @abstractmethod
+    def _prompt(
+        self, state: PromptState, action: Int64[Tensor, batch * choice]
+    ) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, " batch"]]:
+        """Returns the prompts that actions make, and their lengths."""
+
+    def step(self, state: PromptState, action: Int64[Tensor, batch * choice]) -> Transition:
+        """Changes every prompt."""
+        prompt, length = self._prompt(state, action)
+        following = self.system.advance(state, torch.cat((length[:, None], prompt), 1))
+        return self._transition(state, following, following.hit, length - state.length)
+
+    def _used(self, state: PromptState) -> Int64[Tensor, " batch"]:
+        return state.length
+
+    def _tokens(self, state: PromptState) -> Int64[Tensor, "batch token"]:
+        unused = torch.arange(self.system.capacity, device=self.device) >= state.length[:, None]
+        return torch.cat((state.text, state.prompt.masked_fill(unused, -1), state.target), 1)
+
+    def parts(self, state: PromptState, row: int = 0) -> list[tuple[str, bool]]:
+        """Returns prompt and text of an environment, and which of them actions wrote."""
+        decode, length = self.system.model.decode, int(state.length[row])
+        prompt = (decode(state.prompt[row, :length].tolist()), True)
+        text = (decode(state.text[row].tolist()), False)
+        before = self.system.instances.arrangement.place == "before"
+        return [prompt, text] if before else [text, prompt]
+
+
+class TokenEnvironment(PromptEnvironment):
+    """Each step writes one token: in front of a prompt before the text, at the end of one after it.
+
+    Args:
+        system: The plant.
+        terms: What is written, seen and paid.
+        horizon: Steps of an episode.
+    """
+
+    action_space: Discrete
+
+    def __init__(self, system: PromptSystem, terms: Terms, horizon: int) -> None:
+        super().__init__(system, terms, horizon)
+        self.action_space = Discrete(len(self.candidates))
+
+    def allowed_actions(self, state: PromptState) -> Bool[Tensor, "batch choices"]:
+        """Tells which tokens may be written; any other writes nothing."""
+        return self.tokens_allowed(state)
+
+    def _prompt(
+        self, state: PromptState, action: Int64[Tensor, " batch"]
+    ) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, " batch"]]:
+        token, capacity = self.candidates[action][:, None], self.system.capacity
+        writes = self.tokens_allowed(state).gather(1, action[:, None])
+        writes &= state.length[:, None] < capacity
+        if self.system.instances.arrangement.place == "before":
+            prompt = torch.cat((token, state.prompt[:, :-1]), 1)
+        else:
+            end = state.length.clamp_max(capacity - 1)[:, None]
+            prompt = state.prompt.scatter(1, end, token)
+        return torch.where(writes, prompt, state.prompt), state.length + writes[:, 0]
+
+
+class EditEnvironment(PromptEnvironment):
+    """Each step replaces one token of a prompt of fixed length, which begins with random ones.
+
+    Args:
+        system: The plant.
+        terms: What is written, seen and paid.
+        horizon: Steps of an episode.
+    """
+
+    action_space: MultiDiscrete
+    shows_left = False
+
+    def __init__(self, system: PromptSystem, terms: Terms, horizon: int) -> None:
+        super().__init__(system, terms, horizon)
+        self.action_space = MultiDiscrete([system.capacity, len(self.candidates)])
+
+    def restart(self, stream: Stream) -> tuple[PromptState, Float[Tensor, "batch observation"]]:
+        """Starts an episode at given positions of the random streams."""
+        state = self.system.initial_state(stream)
+        stream, allowed, columns = state.stream, self.tokens_allowed(state), list[Tensor]()
+        for _ in range(self.system.capacity):
+            scores, stream = stream.uniform(len(self.candidates), torch.float64, PROCESS_NOISE)
+            columns.append(self.candidates[scores.masked_fill(~allowed, -1.0).argmax(1)])
+        length = torch.full_like(state.length, self.system.capacity)
+        begun = self.system.advance(state, torch.stack((length, *columns), 1))
+        begun = replace(begun, stream=stream, interval=state.interval)
+        return begun, self.observe(begun)
+
+    def allowed_actions(self, state: PromptState) -> Bool[Tensor, "batch choices"]:
+        """Tells which positions and tokens may be chosen; any other token changes nothing."""
+        tokens = self.tokens_allowed(state)
+        positions = torch.ones_like(tokens[:, :1]).expand(-1, self.system.capacity)
+        return torch.cat((positions, tokens), 1)
+
+    def _prompt(
+        self, state: PromptState, action: Int64[Tensor, "batch 2"]
+    ) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, " batch"]]:
+        position, choice = action[:, :1], action[:, 1:]
+        writes = self.tokens_allowed(state).gather(1, choice)
+        prompt = state.prompt.scatter(1, position, self.candidates[choice])
+        return torch.where(writes, prompt, state.prompt), state.length

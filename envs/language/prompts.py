@@ -1,0 +1,107 @@
+"""Texts under prompts: how sink, prompt, text and target are put together and read."""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from separatrix.envs.language.language_model import LanguageModel
+from separatrix.envs.language.reading import Reading, read
+
+PLACES = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where a prompt stands.
+
+    Attributes:
+        model: The plant.
+        place: "before" the text, as a system prompt does, or "after" it.
+        sink: Token in front of everything; None for none.
+    """
+
+    model: LanguageModel
+    place: str
+    sink: int | None
+
+    def tokens(
+        self,
+        prompt: Int64[Tensor, "batch prompt"],
+        length: Int64[Tensor, " batch"],
+        text: Int64[Tensor, "batch text"],
+        target: Int64[Tensor, "batch count"],
+    ) -> tuple[Int64[Tensor, "batch tokens"], Int64[Tensor, " batch"]]:
+        """Returns what the model reads: sink, prompt and text, and the target but its last token.
+
+        Args:
+            prompt: Prompts, in the order in which they are read.
+            length: Tokens of each prompt, from the first on.
+            text: Texts.
+            target: Targets.
+
+        Returns:
+            The tokens, and how many of each row count, from the first on.
+        """
+        batch, device = len(prompt), prompt.device
+        used = torch.arange(prompt.shape[1], device=device) < length[:, None]
+        parts = [prompt, text] if self.place == "before" else [text, prompt]
+        parts.append(target[:, :-1])
+        counts = [torch.ones_like(part, dtype=torch.bool) for part in parts]
+        counts[0 if self.place == "before" else 1] = used
+        if self.sink is not None:
+            parts.insert(0, torch.full((batch, 1), self.sink, device=device))
+            counts.insert(0, torch.ones((batch, 1), dtype=torch.bool, device=device))
+        counted = torch.cat(counts, 1)
+        # What counts comes first, in its order.
+        order = (~counted).to(torch.uint8).sort(dim=1, stable=True).indices
+        return torch.cat(parts, 1).gather(1, order), counted.sum(1)
+
+    def read(
+        self,
+        prompt: Int64[Tensor, "batch prompt"],
+        length: Int64[Tensor, " batch"],
+        text: Int64[Tensor, "batch text"],
+        target: Int64[Tensor, "batch count"],
+        uncontrolled: Float[Tensor, "batch vocabulary"] | None = None,
+    ) -> tuple[Reading, Float[Tensor, "batch count vocabulary"], Int64[Tensor, " batch"]]:
+        """Asks the model what it says of targets under prompts.
+
+        Args:
+            prompt: See `tokens`.
+            length: See `tokens`.
+            text: See `tokens`.
+            target: See `tokens`.
+            uncontrolled: What the model says of the first token without control; None if this is
+                without control.
+
+        Returns:
+            The reading, the logarithms of the probabilities of each token of the target, and how
+            many tokens the model read.
+        """
+        tokens, lengths = self.tokens(prompt, length, text, target)
+        embeddings = self.model.embedding[tokens]
+        with torch.no_grad():
+            found = self.model.log_probabilities_of(embeddings, lengths, target.shape[1])
+        first = found[:, 0] if uncontrolled is None else uncontrolled
+        return read(found, target, first), found, lengths
+
+
+def read_sink(model: LanguageModel, sink: Any) -> int | None:
+    """Returns the token of the option `sink`: "auto", None, or a token.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if sink == "auto":
+        return model.sink
+    number = isinstance(sink, int) and not isinstance(sink, bool)
+    if sink is None or (number and 0 <= sink < model.vocabulary):
+        return sink
+    allowed = f"'auto', None, or a token from 0 to {model.vocabulary - 1}"
+    raise ValueError(f"sink: got {reprlib.repr(sink)}; allowed: {allowed}")

@@ -1,0 +1,170 @@
+"""A prompt of vectors in the place of tokens, as a differentiable system and its task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from separatrix.envs.core.environment import ComposedEnvironment, action_box
+from separatrix.envs.core.state import State
+from separatrix.envs.core.stream import Stream
+from separatrix.envs.core.task import Task
+from separatrix.envs.language.drawing import draw_text
+from separatrix.envs.language.instances import Instances
+from separatrix.envs.language.language_environment import BONUS, TextSystem
+from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits, read
+
+SAFE = 100.0
+"""Largest component of a vector, in units of the root mean square of embeddings."""
+
+
+@dataclass(frozen=True)
+class SoftPromptState(State):
+    """A text with its target, the vectors before it, and what the model says under them."""
+
+    text: Int64[Tensor, "batch text"]
+    target: Int64[Tensor, "batch count"]
+    uncontrolled: Float[Tensor, "batch vocabulary"]
+    """Logarithms of the probabilities of the first token of the target at the start."""
+    vectors: Float[Tensor, "batch component"]
+    """One vector after the other, in units of the root mean square of embeddings."""
+    features: Float[Tensor, "batch feature"]
+    """Those of `separatrix.envs.language.reading.FEATURES`."""
+    hit: Bool[Tensor, " batch"]
+    """Whether the model's first choice is the target."""
+
+
+class SoftPromptSystem(TextSystem):
+    """The plant under vectors, which a control moves.
+
+    Args:
+        instances: What texts and targets are drawn from; its prompts stand before the text.
+        capacity: Vectors.
+        num_envs: Size of the batch.
+
+    Raises:
+        ValueError: The model cannot read as many tokens.
+    """
+
+    differentiable = True
+
+    def __init__(self, instances: Instances, capacity: int, num_envs: int) -> None:
+        super().__init__(instances, capacity, num_envs)
+        self.unit = self.model.embedding.square().mean().sqrt()
+
+    def initial_state(self, stream: Stream) -> SoftPromptState:
+        """Draws texts and targets, and begins with the mean of all embeddings."""
+        text, target, uncontrolled, _, stream = self.instances.draw(stream)
+        mean = self.model.embedding.mean(0) / self.unit
+        vectors = mean.repeat(self.capacity).expand(len(text), -1)
+        none = torch.zeros_like(stream.seed)
+        blank = vectors.new_zeros((len(text), len(FEATURES)))
+        found = uncontrolled, vectors.clone(), blank, none.bool()
+        return self._read(SoftPromptState(stream, none, text, target, *found))
+
+    def advance(
+        self, state: SoftPromptState, control: Float[Tensor, "batch component"]
+    ) -> SoftPromptState:
+        """Moves the vectors.
+
+        Args:
+            state: Where they are.
+            control: What is added, in units of the root mean square of embeddings.
+        """
+        moved = replace(state, interval=state.interval + 1, vectors=state.vectors + control)
+        return self._read(moved)
+
+    def _read(self, state: SoftPromptState) -> SoftPromptState:
+        model, batch = self.model, len(state.text)
+        vectors = (state.vectors * self.unit).view(batch, self.capacity, -1)
+        parts = [vectors, model.embedding[state.text], model.embedding[state.target[:, :-1]]]
+        sink = self.instances.arrangement.sink
+        if sink is not None:
+            parts.insert(0, model.embedding[sink].expand(batch, 1, -1))
+        embeddings = torch.cat(parts, 1)
+        lengths = torch.full((batch,), embeddings.shape[1], device=self.device)
+        found = model.log_probabilities_of(embeddings, lengths, state.target.shape[1])
+        reading = read(found, state.target, state.uncontrolled)
+        return replace(state, features=reading.features, hit=reading.hit)
+
+    def inside(self, state: SoftPromptState) -> Bool[Tensor, " batch"]:
+        """Tells which vectors are finite and not too far off."""
+        return (state.vectors.abs() <= SAFE).all(1)
+
+
+class SoftPromptTask(Task):
+    """Makes a target likely.
+
+    Args:
+        system: The plant.
+        authority: Largest move of a component in a step, in units of the root mean square of
+            embeddings.
+        price: Reward that the mean square of an action costs.
+    """
+
+    metric_names = ("success", *FEATURES, "energy")
+
+    def __init__(self, system: SoftPromptSystem, authority: float, price: float) -> None:
+        self._authority, self._price = authority, price
+        self._size = system.capacity * system.model.embedding.shape[1]
+        self.action_space = action_box(self._size)
+        low, high = limits(system.model.vocabulary, system.instances.target_tokens)
+        low, high = [*low, *self._size * [-SAFE]], [*high, *self._size * [SAFE]]
+        kind = np.float32 if system.dtype is torch.float32 else np.float64
+        bounds = np.array(low, kind), np.array(high, kind)
+        self.observation_space = Box(*bounds, dtype=kind)  # type: ignore[arg-type]
+        self._bounds = tuple(torch.from_numpy(bound).to(system.device) for bound in bounds)
+        self.reward_range = (LOWEST - price, -LOWEST + BONUS)
+
+    def control(self, action: Float[Tensor, "batch action"]) -> Float[Tensor, "batch control"]:
+        """Turns actions in [-1, 1] into moves."""
+        return self._authority * action
+
+    def observe(self, state: SoftPromptState) -> Float[Tensor, "batch observation"]:
+        """Returns the scaled features and the vectors."""
+        scaled = state.features / state.features.new_tensor(SCALES)
+        return torch.cat((scaled, state.vectors), 1).clamp(*self._bounds)
+
+    def reward(
+        self,
+        state: SoftPromptState,
+        control: Float[Tensor, "batch control"],
+        next_state: SoftPromptState,
+    ) -> Float[Tensor, " batch"]:
+        """Returns the gain in the logarithm of the target's probability, less the price, and 1."""
+        gain = next_state.features[:, 0] - state.features[:, 0]
+        return gain + BONUS * next_state.hit - self._price * self._energy(control)
+
+    def terminated(self, state: SoftPromptState) -> Bool[Tensor, " batch"]:
+        """Tells where the model's first choice is the target."""
+        return state.hit
+
+    def metrics(
+        self,
+        state: SoftPromptState,
+        control: Float[Tensor, "batch control"],
+        next_state: SoftPromptState,
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """Returns the features, and the mean square of the actions."""
+        found: dict[str, Any] = {"success": next_state.hit.to(control.dtype)}
+        found |= {name: next_state.features[:, i] for i, name in enumerate(FEATURES)}
+        return found | {"energy": self._energy(control)}
+
+    def _energy(self, control: Tensor) -> Tensor:
+        return (control / self._authority).square().mean(1)
+
+
+def draw_soft(state: SoftPromptState, environment: ComposedEnvironment) -> np.ndarray:
+    """Draws the text, one block for each vector, and the target with its probability."""
+    system = environment.system
+    assert isinstance(system, SoftPromptSystem)
+    decode = system.model.decode
+    parts = [("#" * system.capacity, True), (decode(state.text[0].tolist()), False)]
+    probability = state.features[0, 0].exp().item()
+    return draw_text(parts, decode(state.target[0].tolist()), probability)

@@ -1,0 +1,200 @@
+"""A decoder of the Llama family: token embeddings to the embeddings that predict the next token.
+
+    x   <- x + attention(norm(x))           causal, rotary positions, keys shared by groups of heads
+    x   <- x + down(silu(gate(norm(x))) * up(norm(x)))
+    log P(next) = log softmax(E norm(x_last)),   E: the embeddings of the vocabulary
+
+H. Touvron et al., LLaMA, arXiv:2302.13971; rotary positions: J. Su et al., RoFormer,
+arXiv:2104.09864; shared keys: J. Ainslie et al., GQA, arXiv:2305.13245.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention, silu
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder."""
+
+    vocabulary: int
+    """Tokens."""
+
+    width: int
+    """Components of an embedding."""
+
+    layers: int
+    """Blocks of attention and feed-forward network."""
+
+    heads: int
+    """Heads of attention, of width / heads components each."""
+
+    key_heads: int
+    """Heads of keys and values, each shared by heads / key_heads heads."""
+
+    hidden: int
+    """Units of the feed-forward network."""
+
+    context: int
+    """Tokens that it reads, at most."""
+
+    rotary_base: float = 10_000.0
+    """Slowest rotation of a head, in radians a token, to the power of -1."""
+
+    norm_epsilon: float = 1e-5
+    """Added to the mean square that a norm divides by."""
+
+
+class Memory(NamedTuple):
+    """Keys and values of the tokens of a text, for each block, with which texts may begin."""
+
+    keys: Float[Tensor, "layers key_heads tokens head"]
+    values: Float[Tensor, "layers key_heads tokens head"]
+
+
+class Transformer(nn.Module):
+    """The decoder.
+
+    Rows of a batch are computed by products of matrices of their own, of the same shape for any
+    number of rows, if `separate`: then a row's numbers are the same bits in every batch. Otherwise
+    one product takes all rows, which is faster for large models.
+
+    Args:
+        shape: Sizes.
+        separate: Whether rows are computed apart.
+
+    Attributes:
+        shape: Sizes.
+        separate: Whether rows are computed apart.
+        embedding: Embeddings of the vocabulary, (vocabulary, width).
+    """
+
+    def __init__(self, shape: Shape, *, separate: bool = False) -> None:
+        super().__init__()
+        self.shape, self.separate = shape, separate
+        width, keys = shape.width, shape.key_heads * (shape.width // shape.heads)
+        self.embedding = nn.Parameter(torch.zeros(shape.vocabulary, width))
+        sizes = {
+            "query": (width, width),
+            "key": (width, keys),
+            "value": (width, keys),
+            "out": (width, width),
+            "gate": (width, shape.hidden),
+            "up": (width, shape.hidden),
+            "down": (shape.hidden, width),
+        }
+        # One tensor for all blocks: (blocks, inputs, outputs).
+        self.weights = nn.ParameterDict(
+            {name: torch.zeros(shape.layers, *size) for name, size in sizes.items()}
+        )
+        self.norms = nn.ParameterDict(
+            {name: torch.ones(shape.layers, width) for name in ("attention", "feed_forward")}
+        )
+        self.last_norm = nn.Parameter(torch.ones(width))
+        half = width // shape.heads // 2
+        slowness = shape.rotary_base ** (torch.arange(half, dtype=torch.float64) / half)
+        angle = torch.arange(shape.context, dtype=torch.float64)[:, None] / slowness
+        self.register_buffer("_cosine", angle.cos().float(), persistent=False)
+        self.register_buffer("_sine", angle.sin().float(), persistent=False)
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draws weights for training: normal numbers of deviation 0.02, smaller where they add."""
+        with torch.no_grad():
+            self.embedding.normal_(0, 0.02, generator=generator)
+            for name, weight in self.weights.items():
+                adds = name in ("out", "down")
+                deviation = 0.02 / (2 * self.shape.layers) ** 0.5 if adds else 0.02
+                weight.normal_(0, deviation, generator=generator)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes weights, as `state_dict` names them, in this decoder's type of numbers."""
+        self.load_state_dict({name: tensor.to(self.embedding) for name, tensor in tensors.items()})
+
+    def forward(
+        self, embeddings: Float[Tensor, "batch tokens width"], memory: Memory | None = None
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Returns the embeddings of which the products with `embedding` are logits.
+
+        Args:
+            embeddings: Of the tokens of each text; what stands behind a token does not change what
+                is returned for it, so that texts may be filled up at their ends.
+            memory: What all texts begin with.
+        """
+        return self._read(embeddings, memory)[0]
+
+    def remember(self, embeddings: Float[Tensor, "1 tokens width"]) -> Memory:
+        """Reads the beginning of texts once."""
+        return self._read(embeddings, None)[1]
+
+    def logits(
+        self, found: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Returns the logits of the next token from what `forward` returned."""
+        return self._product(found, self.embedding.T)
+
+    def _read(self, values: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        shape, (batch, tokens, _) = self.shape, values.shape
+        known = 0 if memory is None else memory.keys.shape[2]
+        rotation = [table[known : known + tokens] for table in (self._cosine, self._sine)]
+        mask = None
+        if memory is not None:
+            seen = torch.ones(tokens, known + tokens, dtype=torch.bool, device=values.device)
+            mask = seen.tril(known)
+        kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for block in range(shape.layers):
+            weights = {name: weight[block] for name, weight in self.weights.items()}
+            seen = self._norm(values, self.norms["attention"][block])
+            query, key, value = (
+                self._product(seen, weights[name]).view(batch, tokens, heads, -1).transpose(1, 2)
+                for name, heads in (
+                    ("query", shape.heads),
+                    ("key", shape.key_heads),
+                    ("value", shape.key_heads),
+                )
+            )
+            query, key = _rotated(query, *rotation), _rotated(key, *rotation)
+            kept[0].append(key[0])
+            kept[1].append(value[0])
+            if memory is not None:
+                before = memory.keys[block], memory.values[block]
+                past = (part.expand(batch, -1, -1, -1) for part in before)
+                key, value = (torch.cat(pair, 2) for pair in zip(past, (key, value), strict=True))
+            groups = shape.heads // shape.key_heads
+            key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+            heard = scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None
+            )
+            heard = heard.transpose(1, 2).reshape(batch, tokens, -1)
+            values = values + self._product(heard, weights["out"])
+            seen = self._norm(values, self.norms["feed_forward"][block])
+            gate = silu(self._product(seen, weights["gate"]))
+            hidden = gate * self._product(seen, weights["up"])
+            values = values + self._product(hidden, weights["down"])
+        memory = Memory(*(torch.stack(part) for part in kept))
+        return self._norm(values, self.last_norm), memory
+
+    def _product(self, values: Tensor, weight: Tensor) -> Tensor:
+        if self.separate:
+            return torch.bmm(values, weight.expand(len(values), -1, -1))
+        return values @ weight
+
+    def _norm(self, values: Tensor, scale: Tensor) -> Tensor:
+        size = values.square().mean(-1, keepdim=True) + self.shape.norm_epsilon
+        return values * size.rsqrt() * scale
+
+
+def _rotated(
+    vectors: Float[Tensor, "batch heads tokens head"],
+    cosine: Float[Tensor, "tokens half"],
+    sine: Float[Tensor, "tokens half"],
+) -> Float[Tensor, "batch heads tokens head"]:
+    """Rotates each pair (i, i + half) of components by the angle of its position."""
+    first, second = vectors.chunk(2, -1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1)
