@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 AGENTS = {
     "ppo": "separatrix.agents.baselines",
+    "maskable_ppo": "separatrix.agents.baselines",
     "sac": "separatrix.agents.baselines",
     "td3": "separatrix.agents.baselines",
     "sindy_rl": "separatrix.agents.sindy_rl",

@@ -3,28 +3,34 @@
 from typing import Any
 
 import torch
+from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.environment import Environment, draw_actions
 from separatrix.envs.core.registration import check_count
 
 
 class ZeroController(Controller):
-    """The action zero, always: the system left to itself where zero means no actuation."""
+    """The action zero, always: the system left to itself where zero means no actuation.
+
+    Of choices it is the first one.
+    """
 
     def __init__(self, environment: Environment) -> None:
         """Read the number of actions from the environment."""
         self._shape = environment.action_space.shape
+        self._chooses = not isinstance(environment.action_space, Box)
 
     def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
         """Return zeros, see `Controller.act`."""
-        return observation.new_zeros((len(observation), *self._shape))
+        zeros = observation.new_zeros((len(observation), *self._shape))
+        return zeros.long() if self._chooses else zeros
 
 
 class RandomController(Controller):
-    """Actions drawn uniformly from [-1, 1], each held for some control intervals."""
+    """Actions drawn uniformly from [-1, 1], or choices, each held for some control intervals."""
 
     def __init__(self, environment: Environment, seed: int = 0, hold: int = 1) -> None:
         """Open a random stream of its own, which the environment's draws do not disturb.
@@ -38,14 +44,13 @@ class RandomController(Controller):
             ValueError: The hold is no positive integer.
         """
         check_count("hold", hold)
-        self._shape = environment.action_space.shape
+        self._environment = environment
         self._generator = torch.Generator(environment.device).manual_seed(seed)
         self._hold, self._age = hold, 0
 
     def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
         """Draw or hold one action for each environment, see `Controller.act`."""
         if self._age % self._hold == 0:
-            actions = observation.new_empty((len(observation), *self._shape))
-            self._actions = actions.uniform_(-1, 1, generator=self._generator)
+            self._actions = draw_actions(self._environment, len(observation), self._generator)
         self._age += 1
         return self._actions

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import Action, Environment, Transition
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Step:
     observation: Float[Tensor, "batch observation"]
     """The observation before the step, which the controller saw."""
 
-    action: Float[Tensor, "batch action"]
+    action: Action
     """The action taken; zero in episodes that have ended."""
 
     transition: Transition
@@ -58,7 +58,8 @@ def rollout(
         with torch.no_grad():
             action = controller.act(observation, state)
             # The rows of episodes that have ended may hold anything, and a NaN action is an error.
-            action = torch.where(alive[:, None], action, torch.zeros_like(action))
+            rows = alive.view(-1, *[1] * (action.ndim - 1))
+            action = torch.where(rows, action, torch.zeros_like(action))
             transition = environment.step(state, action)
         yield Step(state, observation, action, transition, alive)
         alive = alive & ~transition.terminated

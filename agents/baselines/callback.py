@@ -108,7 +108,8 @@ class TrainingCallback(BaseCallback):
         return self.model.num_timesteps // every > self._last_step // every
 
     def _evaluate(self) -> None:
-        self.evaluations.run(PolicyController(self.model.policy))
+        controller = PolicyController(self.model.policy, self.evaluations.environment)
+        self.evaluations.run(controller)
 
     def _log(self) -> None:
         env = self.model.get_env()

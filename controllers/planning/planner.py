@@ -11,7 +11,7 @@ from torch import Tensor
 
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.planning.sequences import batch_size, sequence_returns, shifted
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.environment import Environment, require_continuous
 from separatrix.envs.core.registration import check_count
 
 EXECUTE = ("best", "mean")
@@ -49,6 +49,7 @@ class Planner(Controller):
         check("discount", discount, 0 < discount <= 1, "a number in (0, 1]")
         self.model, self.horizon, self.discount = model, horizon, discount
         self.warm_start = warm_start
+        require_continuous(model, type(self).__name__)
         self.num_actions = model.action_space.shape[0]
         self.generator = torch.Generator(model.device).manual_seed(seed)
         self._memory: Float[Tensor, "batch kept horizon action"] | None = None

@@ -186,6 +186,17 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
             "episode_length": self.state.interval.clone(),
         }
 
+    def action_masks(self) -> Any:
+        """Returns which choices make sense in each environment, (num_envs, choices).
+
+        Raises:
+            RuntimeError: The batch was not reset, or its actions are not choices.
+        """
+        masks = None if self.state is None else self.environment.allowed_actions(self.state)
+        if masks is None:
+            raise RuntimeError("there are no masks before the first reset(), or of these actions")
+        return self._convert(masks)
+
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Returns one frame (height, width, 3) in uint8 an environment; None without the mode."""
         if self.render_mode is None:

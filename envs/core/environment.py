@@ -22,6 +22,9 @@ from separatrix.envs.core.task import Task
 
 Draw = Callable[[np.ndarray], np.ndarray]
 
+Action = Float[Tensor, "batch action"] | Int64[Tensor, "batch *choice"]
+"""Actions in [-1, 1]; or choices, (batch,) or one column for each."""
+
 
 class Transition(NamedTuple):
     """What a step returns; every tensor has one row an environment.
@@ -144,9 +147,7 @@ class Environment(ABC):
         """Returns the observations of states."""
 
     @abstractmethod
-    def step(
-        self, state: Any, action: Float[Tensor, "batch action"] | Int64[Tensor, "batch *action"]
-    ) -> Transition:
+    def step(self, state: Any, action: Action) -> Transition:
         """Advances every environment by one control interval."""
 
     def allowed_actions(self, state: Any) -> Bool[Tensor, "batch choices"] | None:
@@ -283,6 +284,34 @@ class Environment(ABC):
     @abstractmethod
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""
+
+
+def draw_actions(
+    environment: Environment, rows: int, generator: torch.Generator
+) -> Float[Tensor, "rows action"] | Int64[Tensor, rows * choice]:
+    """Draws actions uniformly: from [-1, 1], or among all choices.
+
+    Args:
+        environment: Where they go.
+        rows: How many.
+        generator: Source of randomness; what is drawn is on its device.
+    """
+    space, device = environment.action_space, generator.device
+    if isinstance(space, Box):
+        drawn = torch.empty((rows, *space.shape), dtype=environment.dtype, device=device)
+        return drawn.uniform_(-1, 1, generator=generator)
+    counts = [int(space.n)] if isinstance(space, Discrete) else space.nvec.tolist()
+    columns = [torch.randint(n, (rows,), generator=generator, device=device) for n in counts]
+    return columns[0] if isinstance(space, Discrete) else torch.stack(columns, 1)
+
+
+def require_continuous(environment: Environment, who: str) -> None:
+    """Raises ValueError if actions are choices, which somebody cannot make."""
+    if not isinstance(environment.action_space, Box):
+        raise ValueError(
+            f"{who} needs continuous actions; those of this {type(environment).__name__} are "
+            "choices"
+        )
 
 
 def action_box(size: int) -> Box:

@@ -120,7 +120,9 @@ def read_actions(
     return actions.to(device, dtype)
 
 
-def read_choices(actions: Any, space: Discrete | MultiDiscrete, num_envs: int) -> Int64[Tensor, ...]:
+def read_choices(
+    actions: Any, space: Discrete | MultiDiscrete, num_envs: int
+) -> Int64[Tensor, ...]:
     """Returns actions that are choices as a tensor; see `read_actions`.
 
     Args:

@@ -156,7 +156,7 @@ class LanguageEnvironment(Environment):
             (LOWEST if gain else 0.0) - terms.price * system.capacity,
             (-LOWEST if gain else 0.0) + BONUS,
         )
-        self.metric_names = ("success", *FEATURES, "written", "forward_tokens")
+        self.metric_names = ("hit", *FEATURES, "written", "forward_tokens")
 
     def observe(self, state: Any) -> Float[Tensor, "batch observation"]:
         """Returns the observations of states."""
@@ -205,7 +205,7 @@ class LanguageEnvironment(Environment):
             # The difference of a potential, which is 0 where the episode has ended.
             potential = torch.where(hit, 0.0, following.features[:, 0])
             reward = reward + potential - state.features[:, 0]
-        info = {"success": hit.to(self.dtype)}
+        info = {"hit": hit.to(self.dtype)}
         info |= {name: following.features[:, i].clone() for i, name in enumerate(FEATURES)}
         info |= {"written": cost, "forward_tokens": following.forward_tokens.to(self.dtype)}
         info["diverged"] = ~self.system.inside(following)

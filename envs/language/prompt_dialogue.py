@@ -62,7 +62,7 @@ class PromptDialogue:
     target. Truncated after 12 steps. Behind `turns` tokens the last one is replaced.
 
     ## Metrics
-    `success` (1 when the target is written), `log_probability`, `log_rank`, `entropy`, `margin`,
+    `hit` (1 when the target is written), `log_probability`, `log_rank`, `entropy`, `margin`,
     `divergence` (as observed, in nats), `written` (1 if the controller wrote), `forward_tokens`
     (that the model read).
 

@@ -60,7 +60,7 @@ class PromptEdit:
     after 20 steps.
 
     ## Metrics
-    `success` (1 on a hit), `log_probability`, `log_rank`, `entropy`, `margin`, `divergence` (as
+    `hit` (1 on a hit), `log_probability`, `log_rank`, `entropy`, `margin`, `divergence` (as
     observed, in nats), `written` (0), `forward_tokens` (that the model read).
 
     ## Arguments

@@ -64,7 +64,7 @@ class PromptToken:
     after 4 steps. A prompt of `prompt_length` tokens grows no longer.
 
     ## Metrics
-    `success` (1 on a hit), `log_probability`, `log_rank`, `entropy`, `margin`, `divergence` (as
+    `hit` (1 on a hit), `log_probability`, `log_rank`, `entropy`, `margin`, `divergence` (as
     observed, in nats), `written` (1 if a token was), `forward_tokens` (that the model read).
 
     ## Arguments

@@ -61,7 +61,7 @@ class SoftPrompt:
     steps.
 
     ## Metrics
-    `success` (1 on a hit), `log_probability`, `log_rank`, `entropy`, `margin`, `divergence` (as
+    `hit` (1 on a hit), `log_probability`, `log_rank`, `entropy`, `margin`, `divergence` (as
     observed, in nats), `energy` (mean square of the action).
 
     ## Arguments

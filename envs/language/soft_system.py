@@ -108,7 +108,7 @@ class SoftPromptTask(Task):
         price: Reward that the mean square of an action costs.
     """
 
-    metric_names = ("success", *FEATURES, "energy")
+    metric_names = ("hit", *FEATURES, "energy")
 
     def __init__(self, system: SoftPromptSystem, authority: float, price: float) -> None:
         self._authority, self._price = authority, price
@@ -152,7 +152,7 @@ class SoftPromptTask(Task):
         next_state: SoftPromptState,
     ) -> dict[str, Float[Tensor, " batch"]]:
         """Returns the features, and the mean square of the actions."""
-        found: dict[str, Any] = {"success": next_state.hit.to(control.dtype)}
+        found: dict[str, Any] = {"hit": next_state.hit.to(control.dtype)}
         found |= {name: next_state.features[:, i] for i, name in enumerate(FEATURES)}
         return found | {"energy": self._energy(control)}
 

@@ -159,7 +159,7 @@ class Transformer(nn.Module):
                     ("value", shape.key_heads),
                 )
             )
-            query, key = _rotated(query, *rotation), _rotated(key, *rotation)
+            query, key = rotated(query, *rotation), rotated(key, *rotation)
             kept[0].append(key[0])
             kept[1].append(value[0])
             if memory is not None:
@@ -190,11 +190,11 @@ class Transformer(nn.Module):
         return values * size.rsqrt() * scale
 
 
-def _rotated(
-    vectors: Float[Tensor, "batch heads tokens head"],
+def rotated(
+    vectors: Float[Tensor, "*heads tokens head"],
     cosine: Float[Tensor, "tokens half"],
     sine: Float[Tensor, "tokens half"],
-) -> Float[Tensor, "batch heads tokens head"]:
+) -> Float[Tensor, "*heads tokens head"]:
     """Rotates each pair (i, i + half) of components by the angle of its position."""
     first, second = vectors.chunk(2, -1)
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1)

@@ -1,10 +1,12 @@
-"""PPO, SAC and TD3 of stable-baselines3, made from our hyper-parameters."""
+"""PPO, SAC and TD3 of stable-baselines3 and its masked PPO, made from our hyper-parameters."""
 
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import Space
+from gymnasium.spaces import Box
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
@@ -13,8 +15,10 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 from torch import Tensor, nn
 
+from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.common.seeding import training_seed
 from separatrix.agents.common.stable_baselines3.config import (
+    MaskablePPOConfig,
     ModelFreeConfig,
     OffPolicyConfig,
     PPOConfig,
@@ -23,7 +27,12 @@ from separatrix.agents.common.stable_baselines3.config import (
 )
 from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
+    "ppo": PPO,
+    "maskable_ppo": MaskablePPO,
+    "sac": SAC,
+    "td3": TD3,
+}
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU}
 
 
@@ -67,7 +76,18 @@ def make_algorithm(
 
     Returns:
         The algorithm.
+
+    Raises:
+        ConfigurationError: If it is not for actions of this kind.
     """
+    continuous, masked = isinstance(env.action_space, Box), isinstance(config, MaskablePPOConfig)
+    if masked if continuous else not isinstance(config, PPOConfig):
+        kind, allowed = (
+            ("continuous", "ppo, sac, td3") if continuous else ("choices", "ppo, maskable_ppo")
+        )
+        raise ConfigurationError(
+            f"agent.algorithm: got {config.algorithm}, but actions are {kind}; allowed: {allowed}"
+        )
     rate = config.learning_rate
     linear = config.learning_rate_schedule == "linear"
     arguments: dict[str, Any] = {
@@ -79,7 +99,9 @@ def make_algorithm(
         "device": device,
     }
     algorithm: BaseAlgorithm
-    if isinstance(config, PPOConfig):
+    if masked:
+        algorithm = MaskablePPO("MlpPolicy", env, **_ppo(config), **arguments)
+    elif isinstance(config, PPOConfig):
         algorithm = PPO("MlpPolicy", env, **_ppo(config), **arguments)
     elif isinstance(config, SACConfig):
         algorithm = SAC("MlpPolicy", env, **_sac(config), **arguments)
@@ -97,8 +119,10 @@ def policy_arguments(config: ModelFreeConfig) -> dict[str, Any]:
         arguments["features_extractor_class"] = ScaledObservation
         arguments["features_extractor_kwargs"] = {"scale": config.observation_scale}
     if isinstance(config, PPOConfig):
-        layers = {"pi": list(config.policy_layers), "vf": list(config.value_layers)}
-        return {**arguments, "net_arch": layers, "log_std_init": config.initial_log_std}
+        arguments["net_arch"] = {"pi": list(config.policy_layers), "vf": list(config.value_layers)}
+        if isinstance(config, MaskablePPOConfig):
+            return arguments
+        return {**arguments, "log_std_init": config.initial_log_std}
     layers = {"pi": list(config.actor_layers), "qf": list(config.critic_layers)}
     return {**arguments, "net_arch": layers}
 

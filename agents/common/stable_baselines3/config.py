@@ -1,4 +1,4 @@
-"""Hyper-parameters of PPO, SAC and TD3.
+"""Hyper-parameters of PPO, PPO with masked choices, SAC and TD3.
 
 Each field is one of stable-baselines3's arguments; where its name is an abbreviation there, the
 docstring gives it. Defaults are stable-baselines3's, which follow the papers and their authors'
@@ -101,6 +101,18 @@ class PPOConfig:
         require_at_least_0(self, "entropy_coefficient", "value_coefficient")
         if self.target_kl is not None:
             require_positive(self, "target_kl")
+
+
+@dataclass(frozen=True)
+class MaskablePPOConfig(PPOConfig):
+    """Proximal policy optimisation that never makes a choice that makes no sense.
+
+    S. Huang and S. Ontañón, A closer look at invalid action masking in policy gradient algorithms,
+    FLAIRS (2022), arXiv:2006.14171; from sb3-contrib.
+    """
+
+    algorithm: Literal["maskable_ppo"] = "maskable_ppo"  # type: ignore[assignment]
+    """The algorithm these hyper-parameters belong to."""
 
 
 @dataclass(frozen=True)
@@ -223,5 +235,5 @@ class TD3Config(OffPolicyConfig):
         require_at_least_0(self, "exploration_noise", "target_policy_noise", "target_noise_clip")
 
 
-ModelFreeConfig = PPOConfig | SACConfig | TD3Config
+ModelFreeConfig = PPOConfig | MaskablePPOConfig | SACConfig | TD3Config
 """The algorithms of stable-baselines3."""

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gymnasium.spaces import Box
 from jaxtyping import Float
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import ConstantSchedule
 from torch import Tensor
@@ -19,27 +21,32 @@ if TYPE_CHECKING:
 class PolicyController(Controller):
     """The deterministic action of a policy, without leaving torch."""
 
-    def __init__(self, policy: BasePolicy) -> None:
+    def __init__(self, policy: BasePolicy, environment: "Environment | None" = None) -> None:
         """Wrap a policy, whose parameters may go on changing.
 
         Args:
-            policy: Policy of PPO, SAC or TD3 for actions in [-1, 1].
+            policy: Policy of PPO, SAC or TD3 for actions in [-1, 1], or of PPO for choices.
+            environment: Tells a masked policy which choices make sense; None for others.
         """
-        self.policy = policy
+        self.policy, self._environment = policy, environment
 
-    def act(
-        self, observation: Float[Tensor, "batch observation"], state: Any
-    ) -> Float[Tensor, "batch action"]:
-        """Choose the policy's mean action, clipped to [-1, 1] as it is in training.
+    def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
+        """Choose the policy's mean action, clipped to [-1, 1] as in training, or likeliest choice.
 
         Args:
             observation: What the task shows.
-            state: Not used.
+            state: Tells a masked policy which choices make sense.
 
         Returns:
-            Actions, in [-1, 1].
+            Actions.
         """
-        action = self.policy._predict(observation.to(self.policy.device), deterministic=True)
+        seen, arguments = observation.to(self.policy.device), dict[str, Any]()
+        if isinstance(self.policy, MaskableActorCriticPolicy):
+            assert self._environment is not None
+            arguments["action_masks"] = self._environment.allowed_actions(state)
+        action = self.policy._predict(seen, deterministic=True, **arguments)
+        if not isinstance(self.policy.action_space, Box):
+            return action.to(observation.device).view(len(action), *self.policy.action_space.shape)
         return action.clamp(-1, 1).to(observation)
 
 
@@ -68,4 +75,4 @@ def make_policy(
     policy.load_state_dict(tensors)
     policy.set_training_mode(False)
     # Gradients flow to the observation, should it want any, and not to the networks.
-    return PolicyController(policy.requires_grad_(False).to(environment.device))
+    return PolicyController(policy.requires_grad_(False).to(environment.device), environment)

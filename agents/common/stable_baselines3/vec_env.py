@@ -85,7 +85,7 @@ class BatchedVecEnv(VecEnv):
         """Take the actions of the next `step_wait`.
 
         Args:
-            actions: Shape (num_envs, action), in [-1, 1].
+            actions: Shape (num_envs, action), in [-1, 1]; or choices.
         """
         self._action = torch.tensor(actions, device=self._device)
 
@@ -173,6 +173,8 @@ class BatchedVecEnv(VecEnv):
         """
         self._require_all(indices, f"the method {method_name}")
         result = getattr(self.env.unwrapped, method_name)(*method_args, **kwargs)
+        if method_name == "action_masks":  # the one method whose result has a row for each
+            return list(_to_host(result))
         return [result for _ in range(self.num_envs)]
 
     def env_is_wrapped(

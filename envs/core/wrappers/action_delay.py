@@ -6,7 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import (
+    Environment,
+    Transition,
+    require_continuous,
+)
 from separatrix.envs.core.wrappers.wrapped_environment import RememberingEnvironment, WrappedState
 
 
@@ -14,6 +18,7 @@ class DelayedAction(RememberingEnvironment):
     """See `separatrix.envs.core.wrappers.ActionDelay`; remembers the actions on their way."""
 
     def __init__(self, inner: Environment, steps: int) -> None:
+        require_continuous(inner, type(self).__name__)
         super().__init__(inner)
         self._steps = steps
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import Action, Environment, Transition
 from separatrix.envs.core.registration import suggest
 from separatrix.envs.core.stream import PARAMETERS, Stream
 from separatrix.envs.core.wrappers.wrapped_environment import (
@@ -93,7 +93,7 @@ class ChangedParameters(RememberingEnvironment):
         """Returns the observations of states."""
         return self._truth(self._values(state)).observe(state.inner)
 
-    def step(self, state: WrappedState, action: Float[Tensor, "batch action"]) -> Transition:
+    def step(self, state: WrappedState, action: Action) -> Transition:
         """Advances every environment by one control interval."""
         values = self._values(state)
         result = self._truth(values).step(state.inner, action)

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import Action, Environment, Transition
 from separatrix.envs.core.wrappers.wrapped_environment import RememberingEnvironment, WrappedState
 
 
@@ -32,7 +32,7 @@ class StackedObservation(RememberingEnvironment):
         """Returns the observations of states."""
         return state.memory.clone()  # not the state itself: shells hand it out
 
-    def step(self, state: WrappedState, action: Float[Tensor, "batch action"]) -> Transition:
+    def step(self, state: WrappedState, action: Action) -> Transition:
         """Advances every environment by one control interval."""
         result = self.inner.step(state.inner, action)
         newest = result.observation

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import Action, Environment, Transition
 from separatrix.envs.core.stream import OBSERVATION_NOISE, Stream
 from separatrix.envs.core.wrappers.wrapped_environment import WrappedEnvironment
 
@@ -36,7 +36,7 @@ class NoisyObservation(WrappedEnvironment):
         """Returns the observations of states, always with the same noise."""
         return self._disturb(self.inner.observe(state), state)
 
-    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+    def step(self, state: Any, action: Action) -> Transition:
         """Advances every environment by one control interval."""
         result = self.inner.step(state, action)
         return result._replace(observation=self._disturb(result.observation, result.state))

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import Action, Environment, Transition
 from separatrix.envs.core.wrappers.wrapped_environment import WrappedEnvironment
 
 
@@ -29,7 +29,7 @@ class SelectedObservation(WrappedEnvironment):
         """Returns the observations of states."""
         return self.inner.observe(state).index_select(1, self._indices)
 
-    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+    def step(self, state: Any, action: Action) -> Transition:
         """Advances every environment by one control interval."""
         result = self.inner.step(state, action)
         return result._replace(observation=result.observation.index_select(1, self._indices))

@@ -5,7 +5,11 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import (
+    Environment,
+    Transition,
+    require_continuous,
+)
 from separatrix.envs.core.wrappers.wrapped_environment import RememberingEnvironment, WrappedState
 
 
@@ -13,6 +17,7 @@ class LimitedAction(RememberingEnvironment):
     """See `separatrix.envs.core.wrappers.RateLimit`; remembers the action applied last."""
 
     def __init__(self, inner: Environment, largest_change: float) -> None:
+        require_continuous(inner, type(self).__name__)
         super().__init__(inner)
         self._largest_change = largest_change
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from separatrix.envs.core.environment import Environment, Transition
+from separatrix.envs.core.environment import Action, Environment, Transition
 from separatrix.envs.core.stream import Stream
 
 
@@ -42,9 +42,13 @@ class WrappedEnvironment(Environment):
         """Returns the observations of states."""
         return self.inner.observe(state)
 
-    def step(self, state: Any, action: Float[Tensor, "batch action"]) -> Transition:
+    def step(self, state: Any, action: Action) -> Transition:
         """Advances every environment by one control interval."""
         return self.inner.step(state, action)
+
+    def allowed_actions(self, state: Any) -> Bool[Tensor, "batch choices"] | None:
+        """Tells which choices make sense in states; None where all do."""
+        return self.inner.allowed_actions(state)
 
     def state_from(self, observation: Float[Tensor, "batch observation"], state: Any) -> Any:
         """Returns the state of the modelled environment, which has the same wrappers."""
@@ -118,6 +122,10 @@ class RememberingEnvironment(WrappedEnvironment):
     def observe(self, state: WrappedState) -> Float[Tensor, "batch observation"]:
         """Returns the observations of states."""
         return self.inner.observe(state.inner)
+
+    def allowed_actions(self, state: WrappedState) -> Bool[Tensor, "batch choices"] | None:
+        """Tells which choices make sense in states; None where all do."""
+        return self.inner.allowed_actions(state.inner)
 
     def render(self, state: WrappedState, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the state of one environment."""

@@ -12,6 +12,7 @@ from rich.table import Table
 
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.common.provenance import versions
+from separatrix.envs.core.environment import draw_actions
 from separatrix.envs.core.registration import REGISTRY, make_environment
 from separatrix.envs.steppers.kernel_cache import cache_directory
 from separatrix.envs.steppers.ode_system import choose_backend
@@ -80,8 +81,7 @@ def measure(environment_id: str, backend: str, device: str) -> float:
     """
     environment = make_environment(environment_id, BATCH, device=device, backend=backend)
     generator = torch.Generator().manual_seed(0)
-    size = (BATCH, *environment.action_space.shape)
-    action = (2 * torch.rand(size, generator=generator) - 1).to(environment.device)
+    action = draw_actions(environment, BATCH, generator).to(environment.device)
     with torch.no_grad():
         state, _ = environment.reset(0)
         state, observation, reward, _, _ = environment.step(state, action)  # compiles

@@ -1,0 +1,1 @@
+"""Searches for prompts that make a language model say a target."""

@@ -1,0 +1,195 @@
+"""What a search for prompts is asked, and how it is counted what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from separatrix.envs.language.prompts import Arrangement
+from separatrix.envs.language.reading import Reading, read
+
+ROWS = 4096
+"""Texts that the model reads at a time for a model as small as the character model."""
+MEMORY = 2**26
+"""Numbers of logits and embeddings together that the texts read at a time may take."""
+
+
+@dataclass
+class Meter:
+    """What the model was asked, for each instance."""
+
+    tokens: Int64[Tensor, " instance"]
+    """Tokens that it read."""
+
+    gradient_tokens: Int64[Tensor, " instance"]
+    """Tokens that gradients went back through, which takes about twice a reading more."""
+
+    prompts: Int64[Tensor, " instance"]
+    """Prompts that were tried."""
+
+    @classmethod
+    def new(cls, instances: int, device: torch.device) -> Meter:
+        """Returns a meter at 0."""
+        return cls(*(torch.zeros(instances, dtype=torch.int64, device=device) for _ in range(3)))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Texts with targets, all of the same lengths.
+
+    Attributes:
+        arrangement: The plant, and where prompts stand.
+        text: The texts.
+        target: What each is to be followed by.
+        forbid_target: Whether prompts may not hold tokens of the target.
+        meter: What the model was asked so far.
+    """
+
+    arrangement: Arrangement
+    text: Int64[Tensor, "instance text"]
+    target: Int64[Tensor, "instance count"]
+    forbid_target: bool = True
+    meter: Meter = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count."""
+        object.__setattr__(self, "meter", Meter.new(len(self.text), self.text.device))
+
+    @property
+    def instances(self) -> int:
+        """Number of texts."""
+        return len(self.text)
+
+    @property
+    def allowed(self) -> Bool[Tensor, "instance vocabulary"]:
+        """Which tokens a prompt may have."""
+        mask = self.arrangement.model.writable.expand(self.instances, -1)
+        if self.forbid_target:
+            mask = mask.scatter(1, self.target, False)
+        return mask
+
+    def evaluate(
+        self, prompts: Int64[Tensor, "some candidates prompt"], rows: Int64[Tensor, " some"]
+    ) -> tuple[Float[Tensor, "some candidates"], Bool[Tensor, "some candidates"]]:
+        """Tries prompts.
+
+        Args:
+            prompts: Of each of some instances.
+            rows: The instances.
+
+        Returns:
+            The logarithms of the probabilities of the targets, and whether they are hit.
+        """
+        some, candidates, _ = prompts.shape
+        flat, index = prompts.flatten(0, 1), rows.repeat_interleave(candidates)
+        values, hits = list[Tensor](), list[Tensor]()
+        for part in self.parts(len(flat), flat.shape[1]):
+            reading, tokens = self._read(flat[part], index[part])
+            self.meter.tokens.index_add_(0, index[part], tokens)
+            values.append(reading.log_probability)
+            hits.append(reading.hit)
+        self.meter.prompts.index_add_(0, rows, torch.full_like(rows, candidates))
+        return torch.cat(values).view(some, -1), torch.cat(hits).view(some, -1)
+
+    def confirm(
+        self, prompts: Int64[Tensor, "some prompt"], rows: Int64[Tensor, " some"]
+    ) -> Bool[Tensor, " some"]:
+        """Tells whether prompts hit when each is read by itself, as the last bits may differ."""
+        found = [
+            self._read(p[None], row[None])[0].hit for p, row in zip(prompts, rows, strict=True)
+        ]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.bool, device=rows.device)
+
+    def gradient(
+        self, prompts: Int64[Tensor, "some prompt"], rows: Int64[Tensor, " some"]
+    ) -> Float[Tensor, "some prompt vocabulary"]:
+        """Returns the gradient of the targets' log-probability by the one-hot rows of prompts."""
+        model, length = self.arrangement.model, prompts.shape[1]
+        found = list[Tensor]()
+        for part in self.parts(len(prompts), length):
+            tokens, lengths = self._tokens(prompts[part], rows[part])
+            embeddings = model.embedding[tokens].requires_grad_()
+            target = self.target[rows[part]]
+            log_probabilities = model.log_probabilities_of(embeddings, lengths, target.shape[1])
+            chosen = log_probabilities.gather(2, target[..., None])
+            (slope,) = torch.autograd.grad(chosen.sum(), embeddings)
+            first = 0 if self.arrangement.sink is None else 1
+            if self.arrangement.place == "after":
+                first += self.text.shape[1]
+            found.append(slope[:, first : first + length] @ model.embedding.T)
+            self.meter.gradient_tokens.index_add_(0, rows[part], lengths)
+        return torch.cat(found)
+
+    def parts(self, count: int, length: int) -> Iterator[slice]:
+        """Yields the rows of as many texts as the model reads at a time."""
+        model, context = self.arrangement.model, length + self.text.shape[1] + 1
+        size = self.target.shape[1] * model.vocabulary + 16 * context * model.embedding.shape[1]
+        rows = max(1, min(ROWS, MEMORY // size))
+        yield from (slice(start, start + rows) for start in range(0, count, rows))
+
+    def _tokens(self, prompts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        length = torch.full_like(rows, prompts.shape[1])
+        return self.arrangement.tokens(prompts, length, self.text[rows], self.target[rows])
+
+    def _read(self, prompts: Tensor, rows: Tensor) -> tuple[Reading, Tensor]:
+        model, target = self.arrangement.model, self.target[rows]
+        tokens, lengths = self._tokens(prompts, rows)
+        with torch.no_grad():
+            found = model.log_probabilities_of(model.embedding[tokens], lengths, target.shape[1])
+        return read(found, target, found[:, 0]), lengths
+
+
+@dataclass
+class Solution:
+    """The best prompts of a search, one for each instance."""
+
+    prompts: list[Int64[Tensor, " prompt"]]
+    """The prompts; empty ones where no prompt was needed."""
+
+    log_probability: Float[Tensor, " instance"]
+    """Of the targets."""
+
+    hit: Bool[Tensor, " instance"]
+    """Whether the model's first choice is the target."""
+
+    tokens: Int64[Tensor, " instance"]
+    """Tokens that the model had read when the search of this instance ended."""
+
+    @classmethod
+    def start(cls, problem: Problem) -> Solution:
+        """Returns what the model says without a prompt."""
+        rows = torch.arange(problem.instances, device=problem.text.device)
+        empty = torch.zeros((problem.instances, 1, 0), dtype=torch.int64, device=rows.device)
+        value, hit = problem.evaluate(empty, rows)
+        prompts = [empty[0, 0] for _ in range(problem.instances)]
+        return cls(prompts, value[:, 0], hit[:, 0], problem.meter.tokens.clone())
+
+    @property
+    def open(self) -> Int64[Tensor, " some"]:
+        """The instances that are not hit."""
+        return (~self.hit).nonzero()[:, 0]
+
+    def take(
+        self,
+        problem: Problem,
+        rows: Int64[Tensor, " some"],
+        prompts: Int64[Tensor, "some prompt"],
+        log_probability: Float[Tensor, " some"],
+        hit: Bool[Tensor, " some"],
+    ) -> None:
+        """Takes prompts that are better than the ones so far; a hit is, once it is confirmed."""
+        hit = hit.clone()
+        hit[hit.clone()] = problem.confirm(prompts[hit], rows[hit])
+        for i, row in enumerate(rows.tolist()):
+            better = bool(hit[i]) > bool(self.hit[row]) or (
+                bool(hit[i]) == bool(self.hit[row])
+                and bool(log_probability[i] > self.log_probability[row])
+            )
+            if better:
+                self.prompts[row] = prompts[i].clone()
+                self.log_probability[row], self.hit[row] = log_probability[i], hit[i]
+        self.tokens[rows] = problem.meter.tokens[rows]
