@@ -21,6 +21,7 @@ AGENTS = {
     "analytic": "separatrix.agents.analytic_policy",
     "hypercrl": "separatrix.agents.hypercrl",
     "offline": "separatrix.agents.offline",
+    "group_relative": "separatrix.agents.group_relative",
 }
 """Where the package of each agent is; its modules `train` and `policy` hold the functions below."""
 

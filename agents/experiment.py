@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Discriminator
 
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import ModelFreeConfig
+from separatrix.agents.group_relative.config import GroupRelativeConfig
 from separatrix.agents.hypercrl.config import HyperCRLConfig
 from separatrix.agents.offline.config import OfflineConfig
 from separatrix.agents.sindy_rl.config import SindyRLConfig
@@ -21,7 +22,12 @@ OptionValue = bool | int | float | str | list[float] | list[str] | list[list[flo
 """A system parameter (one number, or one for each environment) or an option of the task."""
 
 AgentConfig = (
-    ModelFreeConfig | SindyRLConfig | AnalyticPolicyConfig | HyperCRLConfig | OfflineConfig
+    ModelFreeConfig
+    | SindyRLConfig
+    | AnalyticPolicyConfig
+    | HyperCRLConfig
+    | OfflineConfig
+    | GroupRelativeConfig
 )
 """The agents that an experiment can name."""
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from separatrix.envs.language.language_environment import Terms
 
 BACKENDS = ("auto", "torch")
+OBSERVATIONS = ("features", "tokens")
+REWARDS = ("gain", "hit")
 INSTANCES: dict[str, Any] = {
     "model": "character",
     "texts": "sentences",
@@ -85,9 +87,18 @@ def make_terms(options: Mapping[str, Any]) -> Terms:
     Raises:
         ValueError: An option is not allowed; the message says what is.
     """
+    from separatrix.envs.language.instances import is_count, require
     from separatrix.envs.language.language_environment import Terms
 
-    return Terms(**{**TERMS, **{k: v for k, v in options.items() if k in TERMS}})
+    found = {**TERMS, **{k: v for k, v in options.items() if k in TERMS}}
+    for name, allowed in {"observation": OBSERVATIONS, "reward": REWARDS}.items():
+        fits = isinstance(found[name], str) and found[name] in allowed
+        require(fits, name, found[name], ", ".join(allowed))
+    forbid, count = found["forbid_target"], found["candidates"]
+    require(isinstance(forbid, bool), "forbid_target", forbid, "True, False")
+    require(count is None or is_count(count), "candidates", count, "None, or 1 or more")
+    found["price"] = read_positive("price", found["price"], or_zero=True)
+    return Terms(**found)
 
 
 def read_count(name: str, value: Any) -> int:

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from separatrix.envs.language.llama import LlamaModel
+from separatrix.envs.language.llama import LlamaModel, Tokenizer
 from separatrix.envs.language.transformer import Shape, Transformer
 
 FILE = Path(__file__).resolve().parent / "data" / "character_model.safetensors"
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(Tokenizer):
     """One token for each character.
 
     Args:

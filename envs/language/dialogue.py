@@ -10,33 +10,28 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.core.environment import Transition
-from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import PROCESS_NOISE, Stream
 from separatrix.envs.language.instances import Instances
-from separatrix.envs.language.language_environment import LanguageEnvironment, Terms, TextSystem
+from separatrix.envs.language.language_environment import (
+    LanguageEnvironment,
+    Terms,
+    TextState,
+    TextSystem,
+)
 
 YIELD = -1
 """Control that leaves the next token to the model."""
 
 
 @dataclass(frozen=True)
-class DialogueState(State):
-    """A text that grows, with the target, and what the model says of what follows."""
+class DialogueState(TextState):
+    """A text that grows; of its tokens `length` count."""
 
-    text: Int64[Tensor, "batch text"]
-    """Tokens, of which `length` count."""
     length: Int64[Tensor, " batch"]
-    target: Int64[Tensor, "batch count"]
-    uncontrolled: Float[Tensor, "batch vocabulary"]
-    """Logarithms of the probabilities of the next token at the start."""
     following: Float[Tensor, "batch vocabulary"]
     """Logarithms of the probabilities of the next token now."""
-    features: Float[Tensor, "batch feature"]
-    """Those of `separatrix.envs.language.reading.FEATURES`."""
     heard: Int64[Tensor, "batch count"]
     """The last tokens that the model has written, as many as a target has; -1 for none."""
-    forward_tokens: Int64[Tensor, " batch"]
-    """Tokens that the model read for this."""
 
 
 class DialogueSystem(TextSystem):
@@ -67,19 +62,9 @@ class DialogueSystem(TextSystem):
         none = torch.zeros_like(stream.seed)
         blank = none[:, None].expand(-1, self.capacity)
         heard = torch.full_like(target, YIELD)
-        state = DialogueState(
-            stream,
-            none,
-            torch.cat((text, blank), 1),
-            none + text.shape[1],
-            target.clone(),
-            uncontrolled,
-            uncontrolled,
-            reading.features,
-            heard,
-            none,
-        )
-        return self._read(state)
+        whole, length = torch.cat((text, blank), 1), none + text.shape[1]
+        read = whole, target.clone(), uncontrolled, reading.features, none
+        return self._read(DialogueState(stream, none, *read, length, uncontrolled, heard))
 
     def advance(self, state: DialogueState, control: Int64[Tensor, " batch"]) -> DialogueState:
         """Appends a token to every text.

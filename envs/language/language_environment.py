@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,27 +12,30 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from separatrix.envs.core.environment import Environment, Transition
-from separatrix.envs.core.registration import is_positive
+from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, Stream
 from separatrix.envs.core.system import System
 from separatrix.envs.language.drawing import draw_text
-from separatrix.envs.language.instances import Instances, is_count, require
+from separatrix.envs.language.instances import Instances, require
 from separatrix.envs.language.language_model import LanguageModel
 from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits
 
-OBSERVATIONS = ("features", "tokens")
-REWARDS = ("gain", "hit")
 BONUS = 1.0
 """Reward of a hit."""
 
 
-class TextState(Protocol):
-    """What the states of language environments have in common."""
+@dataclass(frozen=True)
+class TextState(State):
+    """A text with its target, and what the model says of it."""
 
-    interval: Int64[Tensor, " batch"]
+    text: Int64[Tensor, "batch text"]
     target: Int64[Tensor, "batch count"]
+    uncontrolled: Float[Tensor, "batch vocabulary"]
+    """Logarithms of the probabilities of the first token of the target at the start."""
     features: Float[Tensor, "batch feature"]
+    """Those of `separatrix.envs.language.reading.FEATURES`."""
     forward_tokens: Int64[Tensor, " batch"]
+    """Tokens that the model read for this."""
 
 
 class TextSystem(System):
@@ -91,18 +94,6 @@ class Terms:
     reward: str
     price: float
 
-    def __post_init__(self) -> None:
-        """Raise a ValueError if something is not allowed."""
-        for name, allowed in {"observation": OBSERVATIONS, "reward": REWARDS}.items():
-            value = getattr(self, name)
-            require(value in allowed, name, value, ", ".join(allowed))
-        forbid, price = self.forbid_target, self.price
-        require(isinstance(forbid, bool), "forbid_target", forbid, "True, False")
-        free = isinstance(price, int | float) and price == 0
-        require(free or is_positive(price), "price", price, "0, or a positive number")
-        count = self.candidates
-        require(count is None or is_count(count), "candidates", count, "None, or 1 or more")
-
     def tokens(self, model: LanguageModel) -> Int64[Tensor, " candidate"]:
         """Returns the tokens that actions stand for.
 
@@ -131,6 +122,7 @@ class LanguageEnvironment(Environment):
     Attributes:
         candidates: The tokens that actions stand for.
         shows_left: Whether observations tell which share of the capacity is left.
+        token_columns: How many of the last columns of observations are tokens.
     """
 
     system: TextSystem
@@ -144,8 +136,11 @@ class LanguageEnvironment(Environment):
         low, high = limits(model.vocabulary, instances.target_tokens)
         if self.shows_left:
             low, high = [*low, 0.0], [*high, 1.0]
+        self.token_columns = 0
         if terms.observation == "tokens":
-            tokens = instances.text_tokens + system.capacity + instances.target_tokens
+            self.token_columns = tokens = (
+                instances.text_tokens + system.capacity + instances.target_tokens
+            )
             low, high = low + tokens * [-1 / model.vocabulary], high + tokens * [1.0]
         kind = np.float32 if system.dtype is torch.float32 else np.float64
         bounds = np.array(low, kind), np.array(high, kind)

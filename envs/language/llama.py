@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -13,12 +13,14 @@ from separatrix.envs.language.language_model import LanguageModel
 from separatrix.envs.language.transformer import Memory, Transformer
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
     """From text to tokens and back."""
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Returns the tokens of a text."""
 
+    @abstractmethod
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens."""
 
@@ -69,6 +71,9 @@ class LlamaModel(LanguageModel):
         """Returns the logarithms of the probabilities of next tokens, differentiably."""
         if not self._transformer.separate:
             embeddings = embeddings[:, : int(lengths.max())]
+        if embeddings.shape[1] > self.context:
+            got, allowed = embeddings.shape[1], self.context
+            raise ValueError(f"got texts of {got} tokens; allowed for {self.name}: {allowed}")
         return self._heads(self._transformer(embeddings), lengths, count)
 
     def remember(self, tokens: Int64[Tensor, " tokens"]) -> Memory:
@@ -95,7 +100,9 @@ class LlamaModel(LanguageModel):
         return self._transformer.logits(found).log_softmax(-1)
 
 
-def find_writable(tokenizer: Tokenizer, vocabulary: int) -> Bool[Tensor, " vocabulary"]:
+def find_writable(
+    tokenizer: Tokenizer | LanguageModel, vocabulary: int
+) -> Bool[Tensor, " vocabulary"]:
     """Tells which tokens are read as the same token again when they are decoded."""
     texts = (tokenizer.decode([token]) for token in range(vocabulary))
     return torch.tensor([tokenizer.encode(text) == [i] for i, text in enumerate(texts)])

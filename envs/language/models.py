@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ MODELS = ("character", "smollm2")
 
 @lru_cache(maxsize=4)
 def find_model(
-    name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    name: Any, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> LanguageModel:
     """Loads a model, once a process.
 

@@ -11,28 +11,24 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.core.environment import Transition
-from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import PROCESS_NOISE, Stream
-from separatrix.envs.language.language_environment import LanguageEnvironment, Terms, TextSystem
+from separatrix.envs.language.language_environment import (
+    LanguageEnvironment,
+    Terms,
+    TextState,
+    TextSystem,
+)
 
 
 @dataclass(frozen=True)
-class PromptState(State):
-    """A text with its target, the prompt, and what the model says under it."""
+class PromptState(TextState):
+    """A text under a prompt."""
 
-    text: Int64[Tensor, "batch text"]
-    target: Int64[Tensor, "batch count"]
-    uncontrolled: Float[Tensor, "batch vocabulary"]
-    """Logarithms of the probabilities of the first token of the target without a prompt."""
     prompt: Int64[Tensor, "batch prompt"]
     """Tokens in the order in which they are read; 0 from `length` on."""
     length: Int64[Tensor, " batch"]
-    features: Float[Tensor, "batch feature"]
-    """Those of `separatrix.envs.language.reading.FEATURES`."""
     hit: Bool[Tensor, " batch"]
     """Whether the model's first choice is the target."""
-    forward_tokens: Int64[Tensor, " batch"]
-    """Tokens that the model read for this."""
 
 
 class PromptSystem(TextSystem):
@@ -53,8 +49,8 @@ class PromptSystem(TextSystem):
         none = torch.zeros_like(stream.seed)
         prompt = none[:, None].expand(-1, self.capacity).clone()
         lengths = self.instances.arrangement.tokens(prompt, none, text, target)[1]
-        found = reading.features, reading.hit, lengths
-        return PromptState(stream, none, text, target, uncontrolled, prompt, none.clone(), *found)
+        read = text, target, uncontrolled, reading.features, lengths
+        return PromptState(stream, none, *read, prompt, none.clone(), reading.hit)
 
     def advance(self, state: PromptState, control: Int64[Tensor, "batch control"]) -> PromptState:
         """Puts prompts in place.

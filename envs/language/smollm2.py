@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from separatrix.envs.language.llama import LlamaModel, find_writable
+from separatrix.envs.language.llama import LlamaModel, Tokenizer, find_writable
 from separatrix.envs.language.transformer import Shape, Transformer
 from separatrix.envs.steppers.kernel_cache import cache_directory
 
@@ -45,7 +45,7 @@ NAMES = {
 """What the file calls the weights of a block."""
 
 
-class BytePairTokenizer:
+class BytePairTokenizer(Tokenizer):
     """Byte-pair encoding of bytes, in which every digit is a token (R. Sennrich et al., ACL 2016).
 
     Args:
@@ -58,18 +58,19 @@ class BytePairTokenizer:
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[str]) -> None:
         try:
-            from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+            import tokenizers
+            from tokenizers import decoders, models, pre_tokenizers
         except ImportError as error:
             raise ImportError(f"the package tokenizers is missing; {EXTRA} brings it") from error
         numbers = {token: i for i, token in enumerate(tokens)}
         pairs = [(first, second) for first, _, second in (m.partition(" ") for m in merges)]
-        self._tokenizer = Tokenizer(models.BPE(numbers, pairs))
+        self._tokenizer = tokenizers.Tokenizer(models.BPE(numbers, pairs))
         digits = pre_tokenizers.Digits(individual_digits=True)
         byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
         self._tokenizer.decoder = decoders.ByteLevel()
         special = [tokens[i] for i in SPECIAL]
-        added = [AddedToken(token, special=True, normalized=False) for token in special]
+        added = [tokenizers.AddedToken(token, special=True, normalized=False) for token in special]
         self._tokenizer.add_special_tokens(added)
 
     def encode(self, text: str) -> list[int]:

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from separatrix.envs.core.environment import ComposedEnvironment, action_box
-from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.task import Task
 from separatrix.envs.language.drawing import draw_text
 from separatrix.envs.language.instances import Instances
-from separatrix.envs.language.language_environment import BONUS, TextSystem
+from separatrix.envs.language.language_environment import BONUS, TextState, TextSystem
 from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits, read
 
 SAFE = 100.0
@@ -25,17 +24,11 @@ SAFE = 100.0
 
 
 @dataclass(frozen=True)
-class SoftPromptState(State):
-    """A text with its target, the vectors before it, and what the model says under them."""
+class SoftPromptState(TextState):
+    """A text under vectors."""
 
-    text: Int64[Tensor, "batch text"]
-    target: Int64[Tensor, "batch count"]
-    uncontrolled: Float[Tensor, "batch vocabulary"]
-    """Logarithms of the probabilities of the first token of the target at the start."""
     vectors: Float[Tensor, "batch component"]
     """One vector after the other, in units of the root mean square of embeddings."""
-    features: Float[Tensor, "batch feature"]
-    """Those of `separatrix.envs.language.reading.FEATURES`."""
     hit: Bool[Tensor, " batch"]
     """Whether the model's first choice is the target."""
 
@@ -65,8 +58,9 @@ class SoftPromptSystem(TextSystem):
         vectors = mean.repeat(self.capacity).expand(len(text), -1)
         none = torch.zeros_like(stream.seed)
         blank = vectors.new_zeros((len(text), len(FEATURES)))
-        found = uncontrolled, vectors.clone(), blank, none.bool()
-        return self._read(SoftPromptState(stream, none, text, target, *found))
+        read = text, target, uncontrolled, blank, none
+        state = SoftPromptState(stream, none, *read, vectors.clone(), none.bool())
+        return self._read(state)
 
     def advance(
         self, state: SoftPromptState, control: Float[Tensor, "batch component"]
@@ -91,7 +85,7 @@ class SoftPromptSystem(TextSystem):
         lengths = torch.full((batch,), embeddings.shape[1], device=self.device)
         found = model.log_probabilities_of(embeddings, lengths, state.target.shape[1])
         reading = read(found, state.target, state.uncontrolled)
-        return replace(state, features=reading.features, hit=reading.hit)
+        return replace(state, features=reading.features, forward_tokens=lengths, hit=reading.hit)
 
     def inside(self, state: SoftPromptState) -> Bool[Tensor, " batch"]:
         """Tells which vectors are finite and not too far off."""

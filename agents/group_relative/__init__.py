@@ -1,0 +1,1 @@
+"""Group-relative policy gradients: episodes are compared with others from the same start."""
