@@ -16,6 +16,7 @@ from torch import Tensor
 
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.glucose import BasalBolus
+from separatrix.controllers.language.feedback import GreedyPrompt
 from separatrix.controllers.lift_feedback import LiftFeedback
 from separatrix.controllers.lqr import LQR
 from separatrix.controllers.open_loop import RandomController, ZeroController
@@ -23,6 +24,7 @@ from separatrix.envs.analysis.linearization import linearize
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import Registration, make_environment
 from separatrix.envs.fluid.pictures import SPAN, colours
+from separatrix.envs.language.language_environment import LanguageEnvironment, TextSystem
 from separatrix.envs.mechanics.mujoco_environment import MujocoEnvironment
 from separatrix.envs.steppers.lattice_system import LatticeSystem
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
@@ -89,7 +91,7 @@ def draw(entry: Registration) -> bytes:
         if isinstance(environment.system, GlucoseSystem):
             _lines(axes, episode.states, target, names, spacing / 60)
             axes.set_xlabel("hour")
-        elif isinstance(environment.system, RefrigeratorSystem):
+        elif isinstance(environment.system, RefrigeratorSystem | TextSystem):
             _lines(axes, episode.states, target, names, spacing)
         elif len(names) <= SPACE:
             line = "-" if _samples(environment) > 1 else " ."
@@ -134,6 +136,8 @@ def _components(environment: Environment, state: Any) -> Float[Tensor, "1 compon
         return state.values
     if isinstance(state, FieldState):
         return state.field[:, 0].flatten(1)
+    if isinstance(environment.system, TextSystem):
+        return state.features[:, :1]
     if isinstance(environment.system, GlucoseSystem):
         return torch.stack((environment.system.glucose(state), state.readings[:, -1]), 1)
     if isinstance(environment.system, RefrigeratorSystem):
@@ -151,6 +155,8 @@ def _names(environment: Environment) -> Sequence[str]:
         return environment.system.definition.state_names
     if isinstance(environment.system, SpectralSystem):
         return [f"point {i}" for i in range(environment.system.grid.points)]
+    if isinstance(environment.system, TextSystem):
+        return ["log-probability of the target"]
     if isinstance(environment.system, GlucoseSystem):
         return ["glucose, mg/dL", "reading, mg/dL"]
     if isinstance(environment.system, RefrigeratorSystem):
@@ -160,6 +166,8 @@ def _names(environment: Environment) -> Sequence[str]:
 
 def _feedback(environment: Environment) -> tuple[Controller, str, np.ndarray | None]:
     """Returns a controller, its name, and the equilibrium it holds."""
+    if isinstance(environment, LanguageEnvironment):
+        return GreedyPrompt(environment), "one token ahead", None
     if isinstance(environment.system, LatticeSystem):
         return LiftFeedback(environment), "feedback of the lift", None
     if isinstance(environment.system, GlucoseSystem):

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig, TD3Config
+from separatrix.agents.group_relative.config import GroupRelativeConfig
 from separatrix.agents.hypercrl.config import (
     CoresetConfig,
     ElasticWeightsConfig,
@@ -79,6 +80,7 @@ def tables() -> dict[str, str]:
         "rollouts": RolloutsConfig,
         "filter": FilterConfig,
         "dynamics reward": DynamicsRewardConfig,
+        "group_relative": GroupRelativeConfig,
     }
     return {f"{name} hyper-parameters": table(config) for name, config in configs.items()}
 

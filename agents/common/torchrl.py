@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from separatrix.envs.core.environment import Environment
@@ -21,7 +21,7 @@ from separatrix.envs.core.stream import Stream
 
 try:
     from tensordict import TensorDict, TensorDictBase
-    from torchrl.data import Binary, Bounded, Composite
+    from torchrl.data import Binary, Bounded, Categorical, Composite, MultiCategorical, TensorSpec
     from torchrl.envs import EnvBase
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -54,7 +54,7 @@ class TorchRLEnv(EnvBase):
         self.observation_spec = Composite(
             observation=self._bounded(environment.observation_space), shape=self.batch_size
         )
-        self.action_spec = self._bounded(environment.action_space)
+        self.action_spec = self._actions(environment.action_space)
         lowest, highest = environment.reward_range
         column = torch.Size((environment.num_envs, 1))
         self.reward_spec = Bounded(
@@ -67,6 +67,14 @@ class TorchRLEnv(EnvBase):
             },
             shape=self.batch_size,
         )
+
+    def _actions(self, space: Box | Discrete | MultiDiscrete) -> TensorSpec:
+        if isinstance(space, Box):
+            return self._bounded(space)
+        if isinstance(space, Discrete):
+            return Categorical(int(space.n), self.batch_size, self.device, torch.int64)
+        shape = torch.Size((*self.batch_size, len(space.nvec)))
+        return MultiCategorical(space.nvec.tolist(), shape, self.device, torch.int64)
 
     def _bounded(self, space: Box) -> Bounded:
         low, high = (

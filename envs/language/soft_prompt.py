@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from separatrix.envs.core.environment import ComposedEnvironment
 
 PROMPT_LENGTH, AUTHORITY, PRICE = 2, 0.5, 0.0
+OBSERVATIONS = ("vectors", "features")
 
 
 class SoftPrompt:
@@ -33,7 +35,8 @@ class SoftPrompt:
     |-----|------|-----|-----|---------------------------------------------------------|
     | all | move | -1  | 1   | `authority` times the root mean square of embeddings    |
 
-    One for each component of each vector: 2 times 96 for the default plant.
+    One for each component of each vector: 2 times 96 for the default plant. Or, with `directions`,
+    one for each of so many principal directions of the embeddings, for each vector.
 
     ## Observation space
     | Num | Name            | Min   | Max  | Unit                                         |
@@ -45,7 +48,8 @@ class SoftPrompt:
     | 4   | divergence      | 0     | 50   | 2 nats, from the next token without control  |
     | 5 on | vectors        | -100  | 100  | root mean square of embeddings               |
 
-    The bounds of 1 and 2 are those of a vocabulary of 49,152; they go with its logarithm.
+    The bounds of 1 and 2 are those of a vocabulary of 49,152; they go with its logarithm. With
+    `observation="features"` the vectors are left out.
 
     ## Reward
     The gain in the logarithm of the target's probability in nats, and 1 for a hit, less `price`
@@ -73,7 +77,8 @@ class SoftPrompt:
     `target` ("top": one of the `target_rank` (20) likeliest but the likeliest; "truth": what
     follows in the source; "uniform": a rank drawn from all; "random": any token),
     `target_length` (1; more for "truth" and "random"), `fixed_target` (None).
-    Prompt: `prompt_length` (2 vectors), `authority` (0.5), `price` (0).
+    Prompt: `prompt_length` (2 vectors), `directions` (None), `authority` (0.5).
+    Terms: `observation` ("vectors", or "features"), `price` (0).
 
     ## References
     A. Bhargava, C. Witkowski, S.-Z. Looi, M. Thomson, What's the magic word? A control theory of
@@ -99,13 +104,21 @@ def build(
     from separatrix.envs.core.environment import ComposedEnvironment
     from separatrix.envs.language.soft_system import SoftPromptSystem, SoftPromptTask, draw_soft
 
+    directions = options.get("directions")
+    if directions is not None:
+        directions = read_count("directions", directions)
+    observation = options.get("observation", OBSERVATIONS[0])
+    if not isinstance(observation, str) or observation not in OBSERVATIONS:
+        got = reprlib.repr(observation)
+        raise ValueError(f"observation: got {got}; allowed: {', '.join(OBSERVATIONS)}")
     length = read_count("prompt_length", options.get("prompt_length", PROMPT_LENGTH))
     authority = read_positive("authority", options.get("authority", AUTHORITY))
     price = read_positive("price", options.get("price", PRICE), or_zero=True)
     system = SoftPromptSystem(
         make_instances(options, "before", device, dtype, backend), length, num_envs
     )
-    return ComposedEnvironment(system, SoftPromptTask(system, authority, price), horizon, draw_soft)
+    task = SoftPromptTask(system, directions, authority, observation, price)
+    return ComposedEnvironment(system, task, horizon, draw_soft)
 
 
 register(
@@ -116,7 +129,9 @@ register(
     options={
         **INSTANCES,
         "prompt_length": PROMPT_LENGTH,
+        "directions": None,
         "authority": AUTHORITY,
+        "observation": OBSERVATIONS[0],
         "price": PRICE,
     },
     documented=SoftPrompt,

@@ -15,7 +15,7 @@ from separatrix.envs.core.environment import ComposedEnvironment, action_box
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.task import Task
 from separatrix.envs.language.drawing import draw_text
-from separatrix.envs.language.instances import Instances
+from separatrix.envs.language.instances import Instances, require
 from separatrix.envs.language.language_environment import BONUS, TextState, TextSystem
 from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits, read
 
@@ -97,19 +97,41 @@ class SoftPromptTask(Task):
 
     Args:
         system: The plant.
-        authority: Largest move of a component in a step, in units of the root mean square of
-            embeddings.
+        directions: Principal directions of the embeddings along which each vector is moved; None
+            for all components.
+        authority: Largest move along a direction, or of a component, in a step, in units of the
+            root mean square of embeddings.
+        observation: "vectors" for features and vectors, "features" for the features alone.
         price: Reward that the mean square of an action costs.
+
+    Raises:
+        ValueError: There are not as many directions.
     """
 
     metric_names = ("hit", *FEATURES, "energy")
 
-    def __init__(self, system: SoftPromptSystem, authority: float, price: float) -> None:
-        self._authority, self._price = authority, price
-        self._size = system.capacity * system.model.embedding.shape[1]
-        self.action_space = action_box(self._size)
+    def __init__(
+        self,
+        system: SoftPromptSystem,
+        directions: int | None,
+        authority: float,
+        observation: str,
+        price: float,
+    ) -> None:
+        self._authority, self._price, self._capacity = authority, price, system.capacity
+        embedding = system.model.embedding
+        width = embedding.shape[1]
+        self._directions: Tensor | None = None
+        if directions is not None:
+            most = min(embedding.shape)
+            require(directions <= most, "directions", directions, f"None, or 1 to {most}")
+            off = embedding - embedding.mean(0)
+            self._directions = torch.linalg.svd(off, full_matrices=False)[2][:directions]
+        self.action_space = action_box(system.capacity * (directions or width))
+        self._shows_vectors = observation == "vectors"
+        size = system.capacity * width if self._shows_vectors else 0
         low, high = limits(system.model.vocabulary, system.instances.target_tokens)
-        low, high = [*low, *self._size * [-SAFE]], [*high, *self._size * [SAFE]]
+        low, high = [*low, *size * [-SAFE]], [*high, *size * [SAFE]]
         kind = np.float32 if system.dtype is torch.float32 else np.float64
         bounds = np.array(low, kind), np.array(high, kind)
         self.observation_space = Box(*bounds, dtype=kind)  # type: ignore[arg-type]
@@ -118,12 +140,17 @@ class SoftPromptTask(Task):
 
     def control(self, action: Float[Tensor, "batch action"]) -> Float[Tensor, "batch control"]:
         """Turns actions in [-1, 1] into moves."""
-        return self._authority * action
+        moves = self._authority * action
+        if self._directions is None:
+            return moves
+        return (moves.view(len(moves), self._capacity, -1) @ self._directions).flatten(1)
 
     def observe(self, state: SoftPromptState) -> Float[Tensor, "batch observation"]:
-        """Returns the scaled features and the vectors."""
-        scaled = state.features / state.features.new_tensor(SCALES)
-        return torch.cat((scaled, state.vectors), 1).clamp(*self._bounds)
+        """Returns the scaled features, and the vectors."""
+        found = state.features / state.features.new_tensor(SCALES)
+        if self._shows_vectors:
+            found = torch.cat((found, state.vectors), 1)
+        return found.clamp(*self._bounds)
 
     def reward(
         self,
@@ -151,7 +178,9 @@ class SoftPromptTask(Task):
         return found | {"energy": self._energy(control)}
 
     def _energy(self, control: Tensor) -> Tensor:
-        return (control / self._authority).square().mean(1)
+        """Mean square of the actions that moves stand for."""
+        size = self.action_space.shape[0]
+        return (control / self._authority).square().sum(1) / size
 
 
 def draw_soft(state: SoftPromptState, environment: ComposedEnvironment) -> np.ndarray:

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from separatrix.envs.core.registration import REGISTRY, make_environment
 from separatrix.envs.core.single_env import SingleEnv
@@ -27,14 +28,24 @@ def test_equals_the_pure_environment(name: str, dtype: str) -> None:
     env, pure = start(name, dtype=dtype), make_environment(name, dtype=dtype)
     stepper = env.environment.array_stepper(env.state)
     base = STREAMS[name].base if name in STREAMS else name
-    in_torch = REGISTRY[base].options.keys() & {"points", "resolution", "patient", "set_point"}
+    in_torch = REGISTRY[base].options.keys() & {
+        "points",
+        "resolution",
+        "patient",
+        "set_point",
+        "model",
+    }
     assert (stepper is None) == bool(in_torch)
     state, _ = pure.reset(3)
     generator = np.random.default_rng(0)
+    env.action_space.seed(0)
+    chooses = not isinstance(env.action_space, Box)
     for _ in range(30):
         action = generator.uniform(-1.3, 1.3, env.action_space.shape)
+        if chooses:
+            action = np.asarray(env.action_space.sample())
         observation, reward, terminated, truncated, info = env.step(action)
-        actions = torch.tensor(action[None]).to(pure.dtype)
+        actions = torch.tensor(action[None]).to(torch.int64 if chooses else pure.dtype)
         state, expected, rewards, ended, infos = pure.step(state, actions)
         assert observation.dtype == env.observation_space.dtype
         assert np.array_equal(observation, expected[0].numpy())

@@ -1,0 +1,170 @@
+"""Searches for prompts on a plant whose reachable outputs are known exactly.
+
+    python benchmarks/prompt_exact.py --output docs/results/prompt_exact.json
+
+The plant is the character model. All prompts of one and two characters are tried before texts that
+are cut from `python`'s topics; texts with at least ten reachable outputs are kept, and each output
+that is reached by two characters and not without is a target, at most `--targets` of a text. Every
+search is then asked for a prompt of two characters that does not hold the target, and what it finds
+is compared with the best one. Random search has as many tokens as the coordinate gradients read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness import origin, save, use_threads
+from torch import Tensor
+
+from separatrix.controllers.language.coordinate_gradient import (
+    CoordinateGradientConfig,
+    coordinate_gradient,
+)
+from separatrix.controllers.language.problem import Problem, Solution
+from separatrix.controllers.language.reachable import (
+    common_outputs,
+    needed_prompts,
+    sample_outputs,
+)
+from separatrix.controllers.language.searches import enumerate_outputs, grow, random_search
+from separatrix.envs.language.models import find_model
+from separatrix.envs.language.prompts import Arrangement
+from separatrix.envs.language.texts import read_tokens
+
+LENGTH, TEXT, LEAST = 2, 16, 10
+"""Characters of prompts and texts, and reachable outputs of a text that is kept."""
+SHARE, CONFIDENCE, REPEATS = 0.01, 0.95, 200
+"""Of the estimate from random prompts."""
+
+Search = Callable[[Problem], Solution]
+
+
+def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
+    """Returns texts with many reachable outputs, and what was found of them exactly."""
+    model = find_model("character")
+    tokens = read_tokens("python", model, TEXT)
+    generator = torch.Generator().manual_seed(0)
+    kept, seconds, tried = list[Tensor](), {1: 0.0, 2: 0.0}, 0
+    found: dict[str, Any] = {"reachable": [], "choices": []}
+    while len(kept) < count:
+        tried += 1
+        start = int(torch.randint(len(tokens) - TEXT, (1,), generator=generator))
+        text = tokens[start : start + TEXT]
+        asked = problem(text[None], text[None, :1])
+        sizes = []
+        for length in (1, LENGTH):
+            begin = time.perf_counter()
+            choices, _ = enumerate_outputs(asked, length)
+            seconds[length] += time.perf_counter() - begin
+            sizes.append(len(choices.unique()))
+            # Two characters reach nothing new if one does not move the model at all.
+            if length == 1 and sizes[0] < 3:
+                break
+        else:
+            if sizes[1] >= LEAST:
+                kept.append(text)
+                found["reachable"].append(sizes)
+                found["choices"].append(choices[0])
+    found |= {"tried": tried, "seconds": {str(k): v for k, v in seconds.items()}}
+    return torch.stack(kept), found
+
+
+def problem(text: Tensor, target: Tensor) -> Problem:
+    """Makes a problem with prompts before the text."""
+    return Problem(Arrangement(find_model("character"), "before", 0), text, target)
+
+
+def best_of_all(asked: Problem) -> Tensor:
+    """Returns the largest log-probability of each target under prompts that are allowed."""
+    found = []
+    for row in range(asked.instances):
+        tokens = asked.allowed[row].nonzero()[:, 0]
+        prompts = torch.cartesian_prod(tokens, tokens)
+        value, hit = asked.evaluate(prompts[None], torch.tensor([row]))
+        found.append(torch.stack((value.max(), hit.any().to(value.dtype))))
+    return torch.stack(found)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--texts", type=int, default=12)
+    parser.add_argument("--targets", type=int, default=8, help="of a text, at most")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    use_threads(1)
+    model, generator = find_model("character"), torch.Generator().manual_seed(1)
+    cut, exact = texts(arguments.texts)
+    print(f"{len(cut)} of {exact['tried']} texts, reachable {exact['reachable']}")
+    pairs = []
+    for text, choices in zip(cut, exact.pop("choices"), strict=True):
+        asked = problem(text[None], text[None, :1])
+        bare, _ = asked.evaluate(torch.zeros((1, 1, 0), dtype=torch.int64), torch.tensor([0]))
+        assert bare.shape == (1, 1)
+        row = torch.tensor([[0, *text.tolist()]])
+        first = int(model.log_probabilities(row, torch.tensor([row.shape[1]])).argmax())
+        outputs = [int(y) for y in choices.unique() if int(y) != first]
+        order = torch.randperm(len(outputs), generator=generator).tolist()
+        pairs += [(text, outputs[i]) for i in order[: arguments.targets]]
+    text = torch.stack([text for text, _ in pairs])
+    target = torch.tensor([[y] for _, y in pairs])
+    truth = best_of_all(problem(text, target))
+    possible = truth[:, 1] > 0
+    print(f"{len(pairs)} pairs, {int(possible.sum())} with a prompt that does not hold the target")
+    config = CoordinateGradientConfig()
+    searches: dict[str, Search] = {
+        "greedy": lambda asked: grow(asked, LENGTH),
+        "beam of 8": lambda asked: grow(asked, LENGTH, width=8),
+        "coordinate gradients": lambda asked: coordinate_gradient(asked, LENGTH, config),
+        "random": lambda asked: random_search(asked, LENGTH, config.iterations * config.candidates),
+    }
+    rows = []
+    for name, search in searches.items():
+        asked, begin = problem(text, target), time.perf_counter()
+        found = search(asked)
+        seconds = time.perf_counter() - begin
+        gap = (truth[:, 0] - found.log_probability)[possible & ~found.hit]
+        row = {
+            "search": name,
+            "pairs": int(possible.sum()),
+            "hit": int((found.hit & possible).sum()),
+            "gap": gap.tolist(),
+            "tokens": found.tokens.tolist(),
+            "gradient_tokens": asked.meter.gradient_tokens.tolist(),
+            "seconds": seconds,
+        }
+        rows.append(row)
+        mean = gap.mean().item() if len(gap) else 0.0
+        print(
+            f"{name:22} {row['hit']} of {row['pairs']} found, gap of the others {mean:.2f} nats, "
+            f"{found.tokens.double().mean():,.0f} tokens, {seconds:.1f} s"
+        )
+    content = {"exact": exact, "rows": rows, "estimate": estimate(cut)}
+    save(arguments.output, {**origin(), **content})
+
+
+def estimate(cut: Tensor) -> dict[str, Any]:
+    """How often random prompts find all outputs that are not rare, against the promised rate."""
+    asked = problem(cut, cut[:, :1])
+    choices, _ = enumerate_outputs(asked, LENGTH)
+    vocabulary = asked.arrangement.model.vocabulary
+    common = [common_outputs(row, SHARE, vocabulary) for row in choices]
+    count = needed_prompts(SHARE, CONFIDENCE, vocabulary)
+    generator, covered = torch.Generator().manual_seed(0), torch.zeros(len(cut))
+    for _ in range(REPEATS):
+        sampled = sample_outputs(asked, LENGTH, count, generator)
+        for row, (wanted, firsts) in enumerate(zip(common, sampled, strict=True)):
+            seen = torch.bincount(firsts, minlength=vocabulary) > 0
+            covered[row] += bool((seen | ~wanted).all())
+    rates = (covered / REPEATS).tolist()
+    print(f"{count} random prompts find all outputs above {SHARE:.0%}: {rates}")
+    return {"share": SHARE, "confidence": CONFIDENCE, "prompts": count, "covered": rates}
+
+
+if __name__ == "__main__":
+    main()

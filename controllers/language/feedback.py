@@ -1,0 +1,99 @@
+"""Controllers that look one token ahead, and ones that have made up their mind before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from separatrix.controllers.controller import Controller
+from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.state import map_tensors
+from separatrix.envs.language.dialogue import DialogueEnvironment
+from separatrix.envs.language.language_environment import LanguageEnvironment
+from separatrix.envs.language.prompt_environment import EditEnvironment
+
+
+class GreedyPrompt(Controller):
+    """Writes the token after which the target is likeliest, or yields if it is likelier as it is.
+
+    In `PromptToken-v0` it is the greedy back-generation of A. Bhargava et al. (arXiv:2310.04444,
+    appendix C), in `PromptEdit-v0` it tries every replacement, and in `PromptDialogue-v0` it writes
+    only where that makes the target likelier by the factor `patience`, and yields otherwise: a
+    feedback on what the model has written.
+
+    Args:
+        environment: Where it acts; its plant is asked about every choice at every step.
+        patience: Factor by which a token must make the target likelier than yielding; of
+            `PromptDialogue-v0` alone.
+
+    Raises:
+        ValueError: The environment is no environment of a language model.
+    """
+
+    def __init__(self, environment: Environment, patience: float = 2.0) -> None:
+        inner = environment.unwrapped
+        if not isinstance(inner, LanguageEnvironment):
+            got = type(inner).__name__
+            raise ValueError(
+                f"greedy_prompt: got {got}; allowed: PromptToken, PromptEdit, Dialogue"
+            )
+        self._environment, self._patience = inner, patience
+
+    @torch.no_grad()
+    def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:
+        """Returns the choices; the observation stays unread."""
+        state, environment = state.unwrapped, self._environment
+        choices = torch.arange(len(environment.candidates), device=environment.device)
+        if isinstance(environment, EditEnvironment):
+            positions = torch.arange(environment.system.capacity, device=environment.device)
+            choices = torch.cartesian_prod(positions, choices)
+        rows = [self._best(state, row, choices) for row in range(len(state.target))]
+        return torch.stack(rows)
+
+    def _best(self, state: Any, row: int, choices: Tensor) -> Tensor:
+        """Returns the best choice of one environment."""
+        environment = self._environment
+        repeated = map_tensors(
+            lambda tensor: tensor[row : row + 1].expand(len(choices), *tensor.shape[1:]), state
+        )
+        value = environment.step(repeated, choices).state.features[:, 0]
+        allowed = environment.tokens_allowed(repeated)
+        last = choices if choices.ndim == 1 else choices[:, 1]
+        value = value.masked_fill(~allowed.gather(1, last[:, None])[:, 0], -torch.inf)
+        best = int(value.argmax())
+        if isinstance(environment, DialogueEnvironment):
+            needed = state.features[row, 0] + torch.tensor(self._patience).log()
+            if value[best] < needed:
+                return torch.tensor(len(environment.candidates), device=environment.device)
+        return choices[best]
+
+
+class WrittenPrompt(Controller):
+    """Acts as it was told before: an open loop.
+
+    Args:
+        choices: What each environment does in each step; after the last one it yields or, where
+            nobody can, makes the first choice.
+        after: The choice after the last one.
+    """
+
+    def __init__(self, choices: Int64[Tensor, "batch steps"], after: int = 0) -> None:
+        self._choices, self._after = choices, after
+        self._step = torch.zeros(len(choices), dtype=torch.int64, device=choices.device)
+
+    def reset(self, mask: Bool[Tensor, " batch"]) -> None:
+        """Begins anew."""
+        self._step = torch.where(mask, 0, self._step)
+
+    def act(
+        self, observation: Float[Tensor, "batch observation"], state: Any
+    ) -> Int64[Tensor, " batch"]:
+        """Returns the choices; observation and state stay unread."""
+        last = self._choices.shape[1] - 1
+        found = self._choices.gather(1, self._step.clamp_max(last)[:, None])[:, 0]
+        found = torch.where(self._step > last, self._after, found)
+        self._step = self._step + 1
+        return found
