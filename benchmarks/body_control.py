@@ -58,7 +58,7 @@ class Steady(Controller):
     """
 
     def __init__(self, environment: Environment) -> None:
-        self._size = environment.action_space.shape[0]
+        self._size = environment.action_shape[0]
 
     def act(self, observation: Tensor, state: Any) -> Tensor:
         """Returns ones."""

@@ -67,7 +67,7 @@ def record(task: int) -> Transitions:
     times = EPISODES * environment.horizon
     buffer = ReplayBuffer(
         environment.observation_space.shape[0],
-        environment.action_space.shape[0],
+        environment.action_shape[0],
         capacity=times * NUM_ENVS,
         num_envs=NUM_ENVS,
     )

@@ -18,7 +18,7 @@ Ways = dict[str, tuple[Run, float]]
 def stepping(environment: Any) -> Run:
     """A step of a batch from its start under zero actions."""
     state, _ = environment.reset(0)
-    action = torch.zeros((environment.num_envs, *environment.action_space.shape))
+    action = torch.zeros((environment.num_envs, *environment.action_shape))
     action = action.to(environment.dtype)
     return lambda: environment.step(state, action)
 

@@ -64,7 +64,7 @@ def contestants(name: str, count: int) -> tuple[dict[str, Run], int]:
         steppers[backend] = environment._stepper
     state, _ = environment.reset(0)
     values, parameters = state.values, environment._parameters
-    action = values.new_zeros((count, *environment.action_space.shape))
+    action = values.new_zeros((count, *environment.action_shape))
     fused, reference = steppers["triton"], environment._stepper
     x, p = values.T.contiguous(), parameters
     u = x.new_zeros((len(environment._program.control), count))

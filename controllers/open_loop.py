@@ -20,7 +20,7 @@ class ZeroController(Controller):
 
     def __init__(self, environment: Environment) -> None:
         """Read the number of actions from the environment."""
-        self._shape = environment.action_space.shape
+        self._shape = environment.action_shape
         self._chooses = not isinstance(environment.action_space, Box)
 
     def act(self, observation: Float[Tensor, "batch observation"], state: Any) -> Tensor:

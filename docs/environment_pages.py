@@ -58,10 +58,10 @@ number, or one for each environment of a batch.
 """
 CAPTION = """\
 Left: an episode without control; of a field on a plane, how it ends. Middle: the same start under
-LQR, of bodies in a stream under feedback of their lift, of patients under boluses, of language models
-under a search one token ahead, or under random actions where the task has no equilibrium to linearize
-at, which is dashed, or a star. If LQR does not reach it from the environment's own start, both start
-near it, but for fields. Right: `env.render()` when the left one ends.
+LQR, of bodies in a stream under feedback of their lift, of patients under boluses, of language
+models under a search one token ahead, or under random actions where the task has no equilibrium to
+linearize at, which is dashed, or a star. If LQR does not reach it from the environment's own start,
+both start near it, but for fields. Right: `env.render()` when the left one ends.
 """
 NAVIER_STOKES = r"""
 $$

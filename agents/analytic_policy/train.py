@@ -22,6 +22,7 @@ from separatrix.agents.common.evaluations import Evaluations
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.training import (
     TrainingResult,
+    check_continuous,
     described_misfit,
     hyper_parameters,
     progress_bar,
@@ -58,9 +59,10 @@ class _Training:
         assert isinstance(config.agent, AnalyticPolicyConfig)
         self.config, self.run, made = config, run, config.environment
         environment = make_environment(made.id, made.num_envs, **made.arguments())
+        check_continuous(config, environment)
         self.learner = AnalyticPolicyLearner(
             environment.observation_space.shape[0],
-            environment.action_space.shape[0],
+            environment.action_shape[0],
             config.agent,
             config.seed,
             environment.device,
@@ -114,7 +116,7 @@ class _Training:
 def _check_gradients(environment: Environment, episodes: Episodes) -> None:
     """Refuses an environment through which no gradient flows."""
     action = torch.zeros(
-        (environment.num_envs, *environment.action_space.shape),
+        (environment.num_envs, *environment.action_shape),
         dtype=environment.dtype,
         device=environment.device,
         requires_grad=True,

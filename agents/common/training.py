@@ -16,7 +16,9 @@ from rich.progress import (
 )
 
 from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
+from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.experiment import ExperimentConfig
+from separatrix.envs.core.environment import Environment, require_continuous
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,24 @@ class TrainingResult:
 
     evaluation: dict[str, float]
     """Mean of each quantity over the episodes of the last evaluation, by tag: `eval/return`, ..."""
+
+
+def check_continuous(config: ExperimentConfig, environment: Environment) -> None:
+    """Refuse an environment whose actions are choices.
+
+    Args:
+        config: The experiment.
+        environment: Where its agent is to learn.
+
+    Raises:
+        ConfigurationError: If its actions are choices.
+    """
+    try:
+        require_continuous(environment, config.agent.algorithm)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"agent.algorithm: {error}; allowed: ppo, maskable_ppo, group_relative"
+        ) from error
 
 
 @contextmanager

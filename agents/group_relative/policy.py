@@ -41,9 +41,10 @@ class ChoicePolicy(nn.Module):
         super().__init__()
         space = environment.action_space
         assert isinstance(space, Discrete | MultiDiscrete)
-        several = isinstance(space, MultiDiscrete)
-        self.counts: list[int] = space.nvec.tolist() if several else [int(space.n)]
-        self._several = several
+        self._several = isinstance(space, MultiDiscrete)
+        self.counts: list[int] = (
+            space.nvec.tolist() if isinstance(space, MultiDiscrete) else [int(space.n)]
+        )
         self._tokens, self._vocabulary = token_columns(environment)
         size = environment.observation_space.shape[0] - self._tokens
         torch_state = torch.random.get_rng_state()

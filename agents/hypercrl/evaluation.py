@@ -105,7 +105,7 @@ class StreamEvaluations:
             rows = environment.num_envs
             buffer = ReplayBuffer(
                 environment.observation_space.shape[0],
-                environment.action_space.shape[0],
+                environment.action_shape[0],
                 capacity=environment.horizon * rows,
                 num_envs=rows,
                 device=environment.device,

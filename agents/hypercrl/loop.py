@@ -84,7 +84,7 @@ class Loop:
         self.learner = Learner(
             self.agent,
             self._environment.observation_space.shape[0],
-            self._environment.action_space.shape[0],
+            self._environment.action_shape[0],
             self.stream.features()[: self.agent.tasks],
             config.seed,
             self._environment.device,
@@ -130,7 +130,7 @@ class Loop:
         environment = self._environment
         return ReplayBuffer(
             environment.observation_space.shape[0],
-            environment.action_space.shape[0],
+            environment.action_shape[0],
             capacity=times * self._num_envs,
             num_envs=self._num_envs,
             device=environment.device,

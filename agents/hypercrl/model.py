@@ -188,5 +188,5 @@ def check_known_outcome(environment: Environment) -> None:
     """
     shape = (environment.num_envs, *environment.observation_space.shape)
     observation = torch.zeros(shape, dtype=environment.dtype, device=environment.device)
-    action = observation.new_zeros((environment.num_envs, *environment.action_space.shape))
+    action = observation.new_zeros((environment.num_envs, *environment.action_shape))
     environment.known_outcome(observation, action, observation)

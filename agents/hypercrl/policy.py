@@ -36,7 +36,7 @@ def load_learner(
         learner = Learner(
             config.agent,
             environment.observation_space.shape[0],
-            environment.action_space.shape[0],
+            environment.action_shape[0],
             find_stream(config.environment.id).features()[: config.agent.tasks],
             config.seed,
             environment.device,

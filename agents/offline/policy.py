@@ -37,7 +37,7 @@ def load_policy(
     """Makes the policy of a checkpoint, see `separatrix.agents.catalog.load_policy`."""
     agent = config.agent
     assert isinstance(agent, OfflineConfig)
-    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+    sizes = environment.observation_space.shape[0], environment.action_shape[0]
     device = environment.device
     normalizer = Normalizer(sizes[0]).to(device)
     make = POLICIES.get(agent.method.kind, SquashedPolicy)

@@ -27,6 +27,7 @@ from separatrix.agents.common.run import Run
 from separatrix.agents.common.seeding import SEED_LIMIT
 from separatrix.agents.common.training import (
     TrainingResult,
+    check_continuous,
     described_misfit,
     hyper_parameters,
     progress_bar,
@@ -74,6 +75,7 @@ class _Training:
         self.config, self.run, self.agent = config, run, config.agent
         made = config.environment
         environment = make_environment(made.id, made.num_envs, **made.arguments())
+        check_continuous(config, environment)
         self.dataset = _load(config, environment)
         self._checksum = _checksum(self.dataset)
         lowest = self.agent.lowest_value
@@ -87,7 +89,7 @@ class _Training:
         self.learner = make_learner(
             self.agent,
             environment.observation_space.shape[0],
-            environment.action_space.shape[0],
+            environment.action_shape[0],
             config.seed,
             environment.device,
             config.total_steps,

@@ -89,7 +89,7 @@ class Samples:
     ) -> None:
         self._teacher, self._surrogate, self._config = teacher, surrogate, config
         self._project, self._generator = project, generator
-        sizes = surrogate.observation_space.shape[0], surrogate.action_space.shape[0]
+        sizes = surrogate.observation_space.shape[0], surrogate.action_shape[0]
         self.observations, self.labels = (
             torch.zeros((0, size), dtype=torch.float64, device=surrogate.device) for size in sizes
         )

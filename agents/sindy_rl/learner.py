@@ -142,7 +142,7 @@ def make_learner(
 
         return AnalyticPolicyLearner(
             environment.observation_space.shape[0],
-            environment.action_space.shape[0],
+            environment.action_shape[0],
             config,
             seed,
             environment.device,

@@ -27,7 +27,7 @@ from separatrix.agents.sindy_rl.learner import make_learner
 from separatrix.agents.sindy_rl.modelling import Modelling
 from separatrix.agents.sindy_rl.population import draw, perturb, replacements, tunable
 from separatrix.controllers.open_loop import RandomController
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.environment import Environment, require_continuous
 from separatrix.envs.core.registration import make_environment
 
 
@@ -92,6 +92,7 @@ class Loop:
 
     def _check(self, environment: Environment) -> None:
         """Refuses what does not fit the environment."""
+        require_continuous(environment, "sindy_rl")
         size = environment.observation_space.shape[0]
         surrogate, model = self.agent.surrogate, self.agent.model
         if len(surrogate.limits) not in (0, size):
@@ -107,7 +108,7 @@ class Loop:
                 raise ValueError(f"{name}: got {found}; allowed: components 0 to {size - 1}")
         if model.reward == "known":
             _, observation = environment.reset(0)
-            action = observation.new_zeros((self._num_envs, *environment.action_space.shape))
+            action = observation.new_zeros((self._num_envs, *environment.action_shape))
             environment.known_outcome(observation, action, observation)
         if self.agent.uncertainty.refit_above and (
             self.agent.collection.capacity < self.config.total_steps
@@ -121,7 +122,7 @@ class Loop:
         capacity = -(-collection.capacity // self._num_envs) * self._num_envs
         buffer = ReplayBuffer(
             environment.observation_space.shape[0],
-            environment.action_space.shape[0],
+            environment.action_shape[0],
             capacity=capacity,
             num_envs=self._num_envs,
             device=environment.device,

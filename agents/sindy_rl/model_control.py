@@ -66,7 +66,7 @@ def model_lqr(
         ValueError: The observation has the wrong size or is not finite, the weight is not
             positive, the model has no finite derivatives there, or no linear law stabilizes it.
     """
-    size, actions = environment.observation_space.shape[0], environment.action_space.shape[0]
+    size, actions = environment.observation_space.shape[0], environment.action_shape[0]
     if observation.shape != (size,) or not observation.isfinite().all():
         got = f"shape {tuple(observation.shape)}" if observation.ndim != 1 else observation.tolist()
         raise ValueError(f"observation: got {got}; allowed: {size} finite numbers")

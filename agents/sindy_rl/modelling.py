@@ -152,7 +152,7 @@ class Modelling:
             horizon = min(horizon, trusted_steps(self.errors, settings.tolerance))
         if settings.lyapunov_times:
             some = observation[:: -(-len(observation) // 64)]
-            actions = self._environment.action_space.shape[0]
+            actions = self._environment.action_shape[0]
             exponent = lyapunov_exponent(self.dynamics, some, actions, _deviation(observation))
             if exponent > 0:
                 horizon = min(horizon, max(1, round(settings.lyapunov_times / exponent)))

@@ -143,7 +143,7 @@ def _default_output(environment: Environment) -> Float[Tensor, "rows action obse
 
 def _read(output: Any, environment: Environment) -> Float[Tensor, "rows action observation"]:
     weights = read_numbers("output", output).double()
-    size = (environment.action_space.shape[0], environment.observation_space.shape[0])
+    size = (environment.action_shape[0], environment.observation_space.shape[0])
     if weights.ndim == 1:
         weights = weights[None]
     if tuple(weights.shape) != size or not weights.isfinite().all():

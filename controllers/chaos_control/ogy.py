@@ -74,8 +74,8 @@ class OGY(Controller):
         if not isinstance(environment, OdeEnvironment):
             got = type(environment).__name__
             raise ValueError(f"OGY reads the state of a bare map or ODE system, got {got}")
-        if environment.action_space.shape != (1,):
-            shape = environment.action_space.shape
+        if environment.action_shape != (1,):
+            shape = environment.action_shape
             raise ValueError(f"OGY has one action, got an action space of shape {shape}")
         if not 0 < window <= 1:
             raise ValueError(f"window: got {window!r}; allowed: a number > 0 and <= 1")

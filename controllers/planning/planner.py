@@ -50,7 +50,7 @@ class Planner(Controller):
         self.model, self.horizon, self.discount = model, horizon, discount
         self.warm_start = warm_start
         require_continuous(model, type(self).__name__)
-        self.num_actions = model.action_space.shape[0]
+        self.num_actions = model.action_shape[0]
         self.generator = torch.Generator(model.device).manual_seed(seed)
         self._memory: Float[Tensor, "batch kept horizon action"] | None = None
 

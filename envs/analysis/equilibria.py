@@ -113,7 +113,7 @@ def equilibria(
     Raises:
         ValueError: None was found, or an argument has the wrong size.
     """
-    size = environment.action_space.shape[0]
+    size = environment.action_shape[0]
     held = read_numbers("action", [0.0] * size if action is None else action).double()
     if held.shape != (size,):
         raise ValueError(f"action: got shape {tuple(held.shape)}; allowed: {size} numbers")

@@ -71,7 +71,7 @@ def leading_modes(environment: ComposedEnvironment) -> LeadingModes:
     stepped = in_double(environment)
     assert isinstance(stepped, ComposedEnvironment) and isinstance(stepped.task, TargetTask)
     point = target_state(stepped, stepped.task, torch.float64)
-    held = torch.zeros((1, *stepped.action_space.shape), dtype=torch.float64)
+    held = torch.zeros((1, *stepped.action_shape), dtype=torch.float64)
     size, actions = point.field.numel(), held.shape[1]
 
     def carried(directions: Tensor, action_directions: Tensor | None = None) -> Tensor:

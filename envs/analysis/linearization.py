@@ -125,7 +125,7 @@ def linearize(
     dtype = stepped.dtype if ode is None else torch.float64
     point = _equilibrium(stepped, dtype) if state is None else _placed(stepped, state, dtype)
     values = flatten(point)
-    rows, n, m = *values.shape, environment.action_space.shape[0]
+    rows, n, m = *values.shape, environment.action_shape[0]
     if n > MOST_COORDINATES:
         raise ValueError(
             f"linear models have matrices of the state's size, which is {n} for "

@@ -118,7 +118,7 @@ def lyapunov_spectrum(
     if count < size:
         frame = torch.randn((size, count), generator=generator, dtype=torch.float64)
     tangents, _ = torch.linalg.qr(frame.to(coordinates).repeat(members, 1, 1))
-    rest = coordinates.new_zeros((members, *environment.action_space.shape))
+    rest = coordinates.new_zeros((members, *environment.action_shape))
     growth = coordinates.new_zeros((members, count), dtype=torch.float64)
     with torch.no_grad():
         for i in range(before + late + steps):

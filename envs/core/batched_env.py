@@ -90,7 +90,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.observation_space = _batch(self.single_observation_space, num_envs)
         self.action_space = _batch(self.single_action_space, num_envs)
         self.state: Any = None
-        self._action_shape = (num_envs, *self.environment.action_space.shape)
+        self._action_shape = (num_envs, *self.environment.action_shape)
         self._ended = self._zeros(torch.bool)
         self._return = self._zeros(self.environment.dtype)
 

@@ -99,6 +99,11 @@ class Environment(ABC):
         return self.system.num_envs
 
     @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Shape of the action of one environment; () for a single choice."""
+        return self.action_space.shape or ()
+
+    @property
     def device(self) -> torch.device:
         """Where the tensors live."""
         return self.system.device
@@ -233,7 +238,7 @@ class Environment(ABC):
         Raises:
             ValueError: The observation does not determine it; or the shape does not fit.
         """
-        action = next_observation.new_zeros((len(next_observation), *self.action_space.shape))
+        action = next_observation.new_zeros((len(next_observation), *self.action_shape))
         return self.known_outcome(next_observation, action, next_observation)[1]
 
     def state_of(self, observation: Float[Tensor, "rows observation"], stream: Stream) -> Any:
@@ -305,13 +310,21 @@ def draw_actions(
     return columns[0] if isinstance(space, Discrete) else torch.stack(columns, 1)
 
 
-def require_continuous(environment: Environment, who: str) -> None:
-    """Raises ValueError if actions are choices, which somebody cannot make."""
-    if not isinstance(environment.action_space, Box):
-        raise ValueError(
-            f"{who} needs continuous actions; those of this {type(environment).__name__} are "
-            "choices"
-        )
+def require_continuous(environment: Environment, who: str) -> Box:
+    """Returns the space of actions.
+
+    Args:
+        environment: Whose.
+        who: Cannot make choices.
+
+    Raises:
+        ValueError: Actions are choices.
+    """
+    space = environment.action_space
+    if not isinstance(space, Box):
+        name = type(environment).__name__
+        raise ValueError(f"{who} needs continuous actions; those of this {name} are choices")
+    return space
 
 
 def action_box(size: int) -> Box:

@@ -134,7 +134,7 @@ def read_choices(
         ValueError: The actions are not integers, have another shape, or one is not in the space.
     """
     actions = read_numbers("actions", actions)
-    shape = (num_envs, *space.shape)
+    shape = (num_envs, *(space.shape or ()))
     if actions.shape != shape:
         raise ValueError(f"actions: got shape {tuple(actions.shape)}; allowed: {shape}")
     count = torch.as_tensor(space.nvec if isinstance(space, MultiDiscrete) else int(space.n))

@@ -27,7 +27,7 @@ FRAMES_PER_SECOND = 20
 """Frames a second of a video of one frame a step, whatever the system's unit of time."""
 
 
-class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class SingleEnv(gymnasium.Env[np.ndarray, Any]):
     """One environment as a `gymnasium.Env`; time limits come from Gymnasium's `TimeLimit`.
 
     `reset(seed=s)` starts episode 0 of seed s; every later `reset()` starts the next episode of
@@ -55,7 +55,7 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self._state: Any = None
         self._arrays: ArrayStepper | None = None
-        self._shape = self.environment.action_space.shape
+        self._shape = self.environment.action_shape
         self._dtype = self.environment.observation_space.dtype
 
     @property

@@ -42,12 +42,13 @@ class HubModel(LanguageModel):
                 f"model: got {name!r}; allowed: character, smollm2, the folder of a model of "
                 f"transformers, or the name of one that `hf download {name}` has brought here"
             ) from error
-        self._model = model.to(device).eval().requires_grad_(False)
+        self._model: Any = model.to(device)  # type: ignore[arg-type]
+        self._model.eval().requires_grad_(False)
         self.name, self.device, self.dtype = name, torch.device(device), dtype
         self.context = model.config.max_position_embeddings
         self.sink = self._tokenizer.bos_token_id
         # Beyond the tokenizer's vocabulary there may be rows that only fill the matrix up.
-        self.embedding = model.get_input_embeddings().weight.detach()
+        self.embedding = self._model.get_input_embeddings().weight.detach()
         known = len(self._tokenizer)
         writable = torch.zeros(len(self.embedding), dtype=torch.bool)
         writable[:known] = find_writable(self, known)
@@ -61,8 +62,7 @@ class HubModel(LanguageModel):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Returns the text of tokens."""
-        text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-        return text
+        return str(self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False))
 
     def log_probabilities_of(
         self,

@@ -62,8 +62,7 @@ class Instances:
         for name in ("fixed_text", "fixed_target"):
             value = getattr(self, name)
             if value is not None:
-                fits = isinstance(value, str) and value
-                require(fits, name, value, "None, or a text")
+                require(isinstance(value, str) and value, name, value, "None, or a text")
                 self._encoded(name, value)
 
     @property

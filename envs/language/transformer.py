@@ -76,6 +76,9 @@ class Transformer(nn.Module):
         embedding: Embeddings of the vocabulary, (vocabulary, width).
     """
 
+    _cosine: Tensor
+    _sine: Tensor
+
     def __init__(self, shape: Shape, *, separate: bool = False) -> None:
         super().__init__()
         self.shape, self.separate = shape, separate
@@ -142,7 +145,8 @@ class Transformer(nn.Module):
     def _read(self, values: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
         shape, (batch, tokens, _) = self.shape, values.shape
         known = 0 if memory is None else memory.keys.shape[2]
-        rotation = [table[known : known + tokens] for table in (self._cosine, self._sine)]
+        tables: tuple[Tensor, Tensor] = (self._cosine, self._sine)
+        rotation = [table[known : known + tokens] for table in tables]
         mask = None
         if memory is not None:
             seen = torch.ones(tokens, known + tokens, dtype=torch.bool, device=values.device)

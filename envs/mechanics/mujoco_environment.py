@@ -95,7 +95,7 @@ class MujocoEnvironment(Environment):
         next_observation: Float[Tensor, "rows observation"],
     ) -> tuple[Float[Tensor, " rows"], Bool[Tensor, " rows"]]:
         """Returns reward and termination of steps of which only the observations are known."""
-        size, controls = self.observation_space.shape, self.action_space.shape
+        size, controls = self.observation_space.shape, self.action_shape
         rows = observation.shape[:1]
         allowed = [(*rows, *size), (*rows, *controls), (*rows, *size)]
         got = [tuple(tensor.shape) for tensor in (observation, action, next_observation)]

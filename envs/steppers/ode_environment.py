@@ -197,7 +197,7 @@ class OdeEnvironment(Environment):
         if self._outcome is None:
             return super().known_outcome(observation, action, next_observation)
         rows = observation.shape[:1] if self._rows.shape[1] == 1 else self._rows.shape[1:]
-        size, controls = self.observation_space.shape, self.action_space.shape
+        size, controls = self.observation_space.shape, self.action_shape
         allowed = [(*rows, *size), (*rows, *controls), (*rows, *size)]
         got = [tuple(tensor.shape) for tensor in (observation, action, next_observation)]
         if got != allowed:

@@ -119,7 +119,11 @@ def test_what_makes_no_sense_is_never_chosen(agent: str, tmp_path: Path) -> None
 
 
 def test_groups_begin_alike_and_learn_a_single_target(tmp_path: Path) -> None:
-    options = {"fixed_text": "The value of the ", "fixed_target": "c", "observation": "tokens"}
+    options: dict[str, Any] = {
+        "fixed_text": "The value of the ",
+        "fixed_target": "c",
+        "observation": "tokens",
+    }
     environment = make_environment("PromptToken-v0", 64, prompt_length=1, horizon=1, **options)
     config = GroupRelativeConfig(group_size=64, learning_rate=1e-2, layers=(32,))
     learner = GroupRelativeLearner(environment, config, 0)

@@ -42,7 +42,7 @@ def starts(like: Environment, share: float = 0.5) -> Starts:
 
 def step(environment: SurrogateEnvironment, action: float) -> tuple[Tensor, ...]:
     state, _ = environment.reset(0)
-    size = environment.action_space.shape[0]
+    size = environment.action_shape[0]
     found = environment.step(state, torch.full((environment.num_envs, size), action))
     return found.observation, found.reward, found.terminated, found.state.interval, state.values
 

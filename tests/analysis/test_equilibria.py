@@ -32,7 +32,7 @@ def test_equilibria_stay_where_they_are(name: str) -> None:
     (found,) = equilibria(environment, starts)
     state, _ = environment.reset(torch.zeros(len(found), dtype=torch.int64))
     state.values[:] = found
-    action = torch.zeros((len(found), *environment.action_space.shape), dtype=torch.float64)
+    action = torch.zeros((len(found), *environment.action_shape), dtype=torch.float64)
     after = environment.step(state, action).state.values
     inside = environment.system.inside(state)
     assert inside.any()

@@ -72,7 +72,7 @@ def test_discrete_model_equals_central_differences_of_a_step(name: str) -> None:
         eating = environment.step(state, torch.zeros(3, 2)).state
         state = replace(eating, interval=state.interval)  # of time the coordinates tell nothing
     generator = torch.Generator().manual_seed(1)
-    shape = (3, *environment.action_space.shape)
+    shape = (3, *environment.action_shape)
     action = 1.6 * torch.rand(shape, generator=generator).double() - 0.8
     if environment.differentiable:
         check(environment, state, action)

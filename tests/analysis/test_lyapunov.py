@@ -27,7 +27,7 @@ def environment_of(name: str, num_envs: int = 1, **options: Any) -> Any:
 def test_variational_equation_and_automatic_differentiation_agree(name: str) -> None:
     environment = environment_of(name)
     state, _ = environment.reset(torch.arange(4))
-    action = torch.full((4, *environment.action_space.shape), 0.3).double()
+    action = torch.full((4, *environment.action_shape), 0.3).double()
     n, m = state.values.shape[1], action.shape[1]
     directions = torch.eye(n + m).double().repeat(4, 1, 1)
     following, carried = advance_tangents(

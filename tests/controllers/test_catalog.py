@@ -38,7 +38,7 @@ def test_every_name_makes_a_controller_that_acts(name: str) -> None:
         state, observation = environment.reset(0)
         controller.reset(torch.ones(3, dtype=torch.bool))
         action = controller.act(observation, state)
-    assert action.shape == (3, *environment.action_space.shape) and (action.abs() <= 1).all()
+    assert action.shape == (3, *environment.action_shape) and (action.abs() <= 1).all()
 
 
 def test_every_class_documents_its_settings() -> None:

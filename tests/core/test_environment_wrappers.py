@@ -63,7 +63,7 @@ def run(environment: Environment, actions: Tensor, seed: int = 0) -> list[Any]:
 
 def random_actions(environment: Environment, steps: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    size = (steps, environment.num_envs, *environment.action_space.shape)
+    size = (steps, environment.num_envs, *environment.action_shape)
     return 2 * torch.rand(size, generator=generator) - 1
 
 

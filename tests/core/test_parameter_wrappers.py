@@ -59,14 +59,14 @@ def run(environment: Environment, actions: Tensor, seed: int = 0, episode: int =
 
 def truth(environment: Environment, steps: int, parameter: str = "rho", **options: Any) -> Tensor:
     """The true values of a parameter, (step, environment), in units of the nominal one."""
-    actions = torch.zeros(steps, environment.num_envs, *environment.action_space.shape)
+    actions = torch.zeros(steps, environment.num_envs, *environment.action_shape)
     found = [t.info[f"parameter_{parameter}"] for t in run(environment, actions, **options)]
     return torch.stack(found).double() / environment.system.parameters[parameter]
 
 
 def random_actions(environment: Environment, steps: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    size = (steps, environment.num_envs, *environment.action_space.shape)
+    size = (steps, environment.num_envs, *environment.action_shape)
     return 2 * torch.rand(size, generator=generator) - 1
 
 

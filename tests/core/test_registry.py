@@ -206,7 +206,7 @@ def push(environment_id: str, steps: int, num_envs: int = 2, **options: Any) -> 
     """Pushes with full force, and returns the observations, rewards and metrics of all steps."""
     environment = make_environment(environment_id, num_envs, **options)
     state, observation = environment.reset(0)
-    action = torch.ones((num_envs, *environment.action_space.shape), dtype=environment.dtype)
+    action = torch.ones((num_envs, *environment.action_shape), dtype=environment.dtype)
     if environment_id in PROMPTS:
         action = action.long()
     found = [observation.flatten()]
@@ -247,8 +247,8 @@ def test_specification_survives_pickle_and_json(environment_id: str) -> None:
     if environment_id in PROMPTS:
         made = gym.make(environment_id, text_length=7).spec
         assert made is not None
-        copy = gym.make(pickle.loads(pickle.dumps(made))).unwrapped
-        assert copy.environment.system.instances.text_length == 7  # type: ignore[attr-defined]
+        again = gym.make(pickle.loads(pickle.dumps(made))).unwrapped
+        assert again.environment.system.instances.text_length == 7  # type: ignore[attr-defined]
         return
     offered = "control_interval" in REGISTRY[environment_id].options  # not by maps
     task = gym.make(environment_id).unwrapped.environment.task  # type: ignore[attr-defined]
@@ -295,7 +295,7 @@ def test_rollout_is_finite_in_range_and_never_constant(environment_id: str) -> N
 def test_actions_matter(environment_id: str) -> None:
     environment = make_environment(environment_id, 1)
     state, _ = environment.reset(0)
-    size = environment.action_space.shape[0]
+    size = environment.action_shape[0]
     pushes = torch.cat([torch.zeros(1, size), torch.eye(size)])
     stepped = make_environment(environment_id, size + 1)
     states = stepped.reset(torch.zeros(size + 1, dtype=torch.int64))[0]
@@ -345,7 +345,7 @@ def test_every_parameter_may_differ_between_environments(environment_id: str) ->
         batch = make_environment(environment_id, 3, **own)
         seeds = torch.full((3,), 5)
         state, observation = batch.reset(seeds)
-        action = torch.ones((3, *batch.action_space.shape))
+        action = torch.ones((3, *batch.action_shape))
         for _ in range(3):
             state, observation, *_ = batch.step(state, action)
         for i in range(3):

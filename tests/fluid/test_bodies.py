@@ -25,7 +25,7 @@ from separatrix.envs.steppers.lattice import Actuator
 def stepped(environment: Any, steps: int, action: float = 0.3) -> Any:
     """The last transition under a held action."""
     state, _ = environment.reset(3)
-    actions = torch.full((environment.num_envs, *environment.action_space.shape), action)
+    actions = torch.full((environment.num_envs, *environment.action_shape), action)
     for _ in range(steps):
         transition = environment.step(state, actions.to(environment.dtype))
         state = transition.state

@@ -74,7 +74,7 @@ def test_sensors_that_miss_something_do_not_determine_the_reward(
 ) -> None:
     environment = make(name, **options)
     observation = environment.reset(0)[1]
-    action = torch.zeros(3, *environment.action_space.shape).double()
+    action = torch.zeros(3, *environment.action_shape).double()
     with pytest.raises(ValueError, match="do not determine its reward; allowed for that"):
         environment.known_outcome(observation, action, observation)
 

@@ -91,7 +91,7 @@ def test_pairs_are_the_same_for_the_same_seed_alone_and_in_a_batch() -> None:
     together = drawn.draw(streams(7))
     alone = drawn.draw(Stream.start(torch.tensor([4])))
     for whole, single in zip(together[:3], alone[:3], strict=True):
-        assert torch.equal(whole[4:5], single)  # type: ignore[index]
+        assert torch.equal(whole[4:5], single)
 
 
 def test_texts_and_targets_can_be_given() -> None:

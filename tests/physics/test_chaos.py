@@ -297,7 +297,7 @@ def test_no_allowed_control_leaves_the_safe_box(name: str) -> None:
     forced = list(range(SITES)) if name == "Lorenz96-v0" else [1]
     state, _ = found.reset(SEED)
     lost = torch.zeros(BATCH, dtype=torch.bool)
-    for action in controls(found.action_space.shape[0], found.control_interval):
+    for action in controls(found.action_shape[0], found.control_interval):
         # Always along the forced component, which feeds most energy into it.
         action[:16] = state.values[:16, forced].sign()
         transition = found.step(state, action)

@@ -283,7 +283,7 @@ def test_a_step_is_as_accurate_as_documented(name: str) -> None:
     usual = environment(name, 256)
     exact = environment(name, 256, substeps=200)
     state, _ = usual.reset(0)
-    action = torch.zeros((256, *usual.action_space.shape), dtype=torch.float64)
+    action = torch.zeros((256, *usual.action_shape), dtype=torch.float64)
     found, expected = (e.step(state, action).state.values for e in (usual, exact))
     error = ((found - expected) / expected.std(0)).abs().max()
     assert STEP_ERRORS[name] / 30 < error < STEP_ERRORS[name]
@@ -311,7 +311,7 @@ def lost(name: str, along: list[int], steps: int = 400) -> Tensor:
     found = make_environment(name, BATCH, backend="numba")
     state, _ = found.reset(SEED)
     gone = torch.zeros(BATCH, dtype=torch.bool)
-    for action in pushes(found.action_space.shape[0], found.control_interval, steps):
+    for action in pushes(found.action_shape[0], found.control_interval, steps):
         action[:16] = state.values[:16, along].sign()
         transition = found.step(state, action)
         state, gone = transition.state, gone | transition.info["diverged"]

@@ -37,7 +37,7 @@ def test_outcome_of_observations_is_that_of_the_step(
     environment = make_environment(environment_id, BATCH, dtype=dtype)
     state, observation = environment.reset(0)
     generator = torch.Generator().manual_seed(0)
-    size, rewards = environment.action_space.shape[0], []
+    size, rewards = environment.action_shape[0], []
     for _ in range(STEPS):
         action = 2.6 * torch.rand(BATCH, size, generator=generator) - 1.3  # a part is clipped
         action[:, 0] = action[:, 0].abs()  # towards the block, or the door
@@ -57,7 +57,7 @@ def test_gradients_are_right_and_finite(environment_id: str) -> None:
     """By central differences near starts; finite where a model may stray, and at zero."""
     environment = make_environment(environment_id, 4, dtype="float64")
     _, seen = environment.reset(0)
-    size = environment.action_space.shape[0]
+    size = environment.action_shape[0]
     action = torch.full((4, size), 0.3, dtype=torch.float64, requires_grad=True)
     goal = torch.zeros_like(seen)
     if environment_id == "Pusher-v0":
@@ -85,7 +85,7 @@ def test_hard_driving_stays_far_inside_the_safe_box(environment_id: str) -> None
     environment: Any = make_environment(environment_id, rows, dtype="float64", **options)
     state, observation = environment.reset(0)
     generator = np.random.default_rng(0)
-    size = environment.action_space.shape[0]
+    size = environment.action_shape[0]
     period, phase = generator.uniform(2, 30, (rows, size)), generator.uniform(0, 6, (rows, size))
     largest = np.zeros(len(environment.system.limits))
     for step in range(environment.horizon):
@@ -111,7 +111,7 @@ def test_a_step_is_a_pure_function(environment_id: str) -> None:
     """In contact, whatever was stepped before and by which object."""
     environment = make_environment(environment_id, 6, dtype="float64", **VARIED[environment_id])
     state, observation = environment.reset(0)
-    size = environment.action_space.shape[0]
+    size = environment.action_shape[0]
     action = torch.ones(6, size, dtype=torch.float64)
     for _ in range(15):
         seen = observation[:, 2:4] - observation[:, :2] if size == 2 else -observation[:, :3]

@@ -76,7 +76,7 @@ def scattered(environment: Any) -> tuple[OdeState, Tensor]:
     generator = np.random.default_rng(7)
     state, _ = environment.reset(0)
     noise = torch.from_numpy(generator.standard_normal(state.values.shape))
-    action = generator.uniform(-1.5, 1.5, (BATCH, *environment.action_space.shape))
+    action = generator.uniform(-1.5, 1.5, (BATCH, *environment.action_shape))
     values = (state.values + noise).to(environment.dtype)
     return replace(state, values=values), torch.from_numpy(action).to(environment.dtype)
 

@@ -36,7 +36,7 @@ SERIAL, THREADED = 10**18, 0
 @cache
 def actions(name: str) -> np.ndarray:
     """The actions of every environment of the largest batch, (step, environment, action)."""
-    size = make_environment(name, backend="torch").action_space.shape[0]
+    size = make_environment(name, backend="torch").action_shape[0]
     generator = np.random.Generator(np.random.Philox(3))
     return generator.uniform(-1.0, 1.0, (STEPS, LARGEST, size)).astype(np.float32)
 
@@ -143,7 +143,7 @@ def test_torch_agrees_over_one_lyapunov_time(name: str) -> None:
     steps = math.ceil(1 / (LYAPUNOV_EXPONENTS[name] * environment.control_interval))
     state, _ = environment.reset(0)
     alone, _ = environment.reset(torch.tensor([64]))
-    control = torch.zeros((65, *environment.action_space.shape), dtype=torch.float64)
+    control = torch.zeros((65, *environment.action_shape), dtype=torch.float64)
     for _ in range(steps):
         state = environment.step(state, control).state
         alone = environment.step(alone, control[:1]).state

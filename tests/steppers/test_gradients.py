@@ -57,7 +57,7 @@ def start(name: str, backend: str) -> tuple[Any, Tensor, Tensor, Tensor]:
     generator = np.random.default_rng(11)
     state, _ = environment.reset(5)
     values = state.values + 0.3 * torch.from_numpy(generator.standard_normal(state.values.shape))
-    shape = (STEPS, 1, *environment.action_space.shape)
+    shape = (STEPS, 1, *environment.action_shape)
     actions = torch.from_numpy(generator.uniform(-0.8, 0.8, shape))  # away from the clipping
     return environment, values, actions, environment._parameters
 

@@ -64,7 +64,7 @@ def roll(environment: Any, steps: int) -> list[tuple[Tensor, Tensor, Transition]
     observation = environment.observe(state)
     found = []
     for _ in range(steps):
-        action = 2.6 * torch.rand(BATCH, *environment.action_space.shape, generator=generator) - 1.3
+        action = 2.6 * torch.rand(BATCH, *environment.action_shape, generator=generator) - 1.3
         transition = environment.step(state, action)
         found.append((observation, action, transition))
         state, observation = transition.state, transition.observation
@@ -102,7 +102,7 @@ def test_gradients_are_finite(environment_id: str, task: str) -> None:
     environment = make_environment(environment_id, 4, task=task, dtype="float64", backend="torch")
     _, seen = environment.reset(0)
     inputs = torch.stack((seen[0], 3 * seen[1], 1e-9 * seen[2], 0 * seen[3]))
-    action = torch.full((4, *environment.action_space.shape), 0.3, dtype=torch.float64)
+    action = torch.full((4, *environment.action_shape), 0.3, dtype=torch.float64)
     leaves = [tensor.clone().requires_grad_() for tensor in (inputs, action, inputs)]
     reward, _ = environment.known_outcome(*leaves)
     low, high = environment.reward_range

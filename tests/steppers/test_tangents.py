@@ -28,7 +28,7 @@ def inputs(name: str, dtype: str) -> tuple[Any, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     state, _ = environment.reset(5)
     values = state.values + 0.1 * torch.randn(state.values.shape, generator=generator)
-    shape = (STEPS, BATCH, *environment.action_space.shape)
+    shape = (STEPS, BATCH, *environment.action_shape)
     return environment, values, 3 * torch.rand(shape, generator=generator).to(values) - 1.5
 
 

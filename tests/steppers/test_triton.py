@@ -161,7 +161,7 @@ def on_gpu(name: str, count: int, backend: str, dtype: str) -> tuple[Any, Any, t
     """An environment, its first states, and actions of which some must be clipped."""
     environment: Any = make_environment(name, count, device="cuda", backend=backend, dtype=dtype)
     state, _ = environment.reset(0)
-    shape = (count, *environment.action_space.shape)
+    shape = (count, *environment.action_shape)
     actions = np.random.default_rng(1).uniform(-1.5, 1.5, shape)
     return environment, state, torch.from_numpy(actions).to(state.values)
 

@@ -54,7 +54,7 @@ def roll(environment: Any, seeds: Tensor, actions: Tensor) -> list[Any]:
 
 def actions_of(environment: Any, rows: int = 4, steps: int = STEPS) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    shape = (steps, rows, *environment.action_space.shape)
+    shape = (steps, rows, *environment.action_shape)
     return (2 * torch.rand(shape, generator=generator) - 1).to(environment.dtype)
 
 
@@ -133,7 +133,7 @@ def test_controllers_of_the_base_control_its_streams(name: str, controller: str)
     state, observation = batch.reset(0)
     action = make_controller(controller, batch).act(observation, state)
     expected = make_controller(controller, batch.inner).act(observation, state)
-    assert action.shape == (4, *batch.action_space.shape) and torch.equal(action, expected)
+    assert action.shape == (4, *batch.action_shape) and torch.equal(action, expected)
 
 
 @pytest.mark.parametrize("name", ODE)

@@ -110,7 +110,7 @@ def make_analytic_policy(
     Raises:
         RuntimeError: The tensors are those of another network.
     """
-    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+    sizes = environment.observation_space.shape[0], environment.action_shape[0]
     policy = GaussianPolicy(*sizes, config, torch.Generator(environment.device))
     policy.load_state_dict(tensors)
     # Gradients flow to the observation, should it want any, and not to the network.

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.agents.common.dynamics.model import DynamicsEnsemble, Prediction
-from separatrix.envs.core.environment import ComposedEnvironment, Environment
+from separatrix.envs.core.environment import ComposedEnvironment, Environment, require_continuous
 from separatrix.envs.core.registration import check_count
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, PROCESS_NOISE, Stream
@@ -170,7 +170,8 @@ class LearnedTask(Task):
     def __init__(
         self, like: Environment, reward: Reward | None, terminated: Terminated | None
     ) -> None:
-        self.observation_space, self.action_space = like.observation_space, like.action_space
+        self.observation_space = like.observation_space
+        self.action_space = require_continuous(like, "a learned model")
         self.reward_range = like.reward_range
         self._reward, self._terminated = reward, terminated
 
@@ -267,7 +268,7 @@ def learned_environment(
     if propagation not in PROPAGATIONS:
         raise ValueError(f"propagation: got {propagation!r}; allowed: {', '.join(PROPAGATIONS)}")
     sizes = (ensemble.observation_size, ensemble.action_size)
-    spaces = (*like.observation_space.shape, *like.action_space.shape)
+    spaces = (*like.observation_space.shape, *like.action_shape)
     if sizes != spaces:
         raise ValueError(f"ensemble: got sizes {sizes} of observation and action; allowed {spaces}")
     if starts.ndim != 2 or len(starts) == 0 or starts.shape[1] != sizes[0]:

@@ -80,8 +80,8 @@ def make_algorithm(
     Raises:
         ConfigurationError: If it is not for actions of this kind.
     """
-    continuous, masked = isinstance(env.action_space, Box), isinstance(config, MaskablePPOConfig)
-    if masked if continuous else not isinstance(config, PPOConfig):
+    continuous = isinstance(env.action_space, Box)
+    if isinstance(config, MaskablePPOConfig) if continuous else not isinstance(config, PPOConfig):
         kind, allowed = (
             ("continuous", "ppo, sac, td3") if continuous else ("choices", "ppo, maskable_ppo")
         )
@@ -99,7 +99,7 @@ def make_algorithm(
         "device": device,
     }
     algorithm: BaseAlgorithm
-    if masked:
+    if isinstance(config, MaskablePPOConfig):
         algorithm = MaskablePPO("MlpPolicy", env, **_ppo(config), **arguments)
     elif isinstance(config, PPOConfig):
         algorithm = PPO("MlpPolicy", env, **_ppo(config), **arguments)

@@ -46,7 +46,8 @@ class PolicyController(Controller):
             arguments["action_masks"] = self._environment.allowed_actions(state)
         action = self.policy._predict(seen, deterministic=True, **arguments)
         if not isinstance(self.policy.action_space, Box):
-            return action.to(observation.device).view(len(action), *self.policy.action_space.shape)
+            shape = len(action), *(self.policy.action_space.shape or ())
+            return action.to(observation.device).view(shape)
         return action.clamp(-1, 1).to(observation)
 
 

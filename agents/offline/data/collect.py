@@ -51,7 +51,7 @@ def record(
         )
     buffer = ReplayBuffer(
         environment.observation_space.shape[0],
-        environment.action_space.shape[0],
+        environment.action_shape[0],
         capacity=transitions,
         num_envs=environment.num_envs,
         device=environment.device,

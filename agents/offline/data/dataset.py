@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.agents.common.replay import Transitions
-from separatrix.envs.core.environment import Environment
+from separatrix.envs.core.environment import Environment, require_continuous
 
 
 class DatasetError(ValueError):
@@ -158,15 +158,17 @@ class Dataset:
         Raises:
             DatasetError: Observations or actions have another size.
         """
-        for name, space in {
-            "observation": environment.observation_space,
-            "action": environment.action_space,
-        }.items():
+        try:
+            actions = require_continuous(environment, "a data set").shape[0]
+        except ValueError as error:
+            raise DatasetError(f"action: {error}") from error
+        sizes = {"observation": environment.observation_space.shape[0], "action": actions}
+        for name, allowed in sizes.items():
             size = getattr(self, name).shape[1]
-            if size != space.shape[0]:
+            if size != allowed:
                 raise DatasetError(
-                    f"{name}: the data have {size} components; allowed: {space.shape[0]}, "
-                    "those of the environment"
+                    f"{name}: the data have {size} components; allowed: {allowed}, those of the "
+                    "environment"
                 )
 
     def _check_shapes(self) -> None:

@@ -95,7 +95,7 @@ class TrueDynamics(Dynamics):
         generator = torch.Generator().manual_seed(0)
         state, observation = environment.reset(torch.arange(PROBES))
         for _ in range(PROBED_STEPS):
-            drawn = torch.rand((PROBES, *environment.action_space.shape), generator=generator)
+            drawn = torch.rand((PROBES, *environment.action_shape), generator=generator)
             action = (2 * drawn - 1).to(device)
             true = environment.step(state, action)
             found = environment.step(environment.state_of(observation, state.stream), action)

@@ -26,7 +26,7 @@ class DelayedAction(RememberingEnvironment):
         self, observation: Float[Tensor, "batch observation"]
     ) -> Float[Tensor, "batch steps action"]:
         """Returns the actions of before the start, which are zero."""
-        shape = (observation.shape[0], self._steps, *self.action_space.shape)
+        shape = (observation.shape[0], self._steps, *self.action_shape)
         return observation.new_zeros(shape, dtype=self.dtype)
 
     def step(self, state: WrappedState, action: Float[Tensor, "batch action"]) -> Transition:

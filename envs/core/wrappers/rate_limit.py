@@ -25,7 +25,7 @@ class LimitedAction(RememberingEnvironment):
         self, observation: Float[Tensor, "batch observation"]
     ) -> Float[Tensor, "batch action"]:
         """Returns the action applied before the start, which is zero."""
-        shape = (observation.shape[0], *self.action_space.shape)
+        shape = (observation.shape[0], *self.action_shape)
         return observation.new_zeros(shape, dtype=self.dtype)
 
     def step(self, state: WrappedState, action: Float[Tensor, "batch action"]) -> Transition:

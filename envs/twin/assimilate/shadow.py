@@ -108,7 +108,7 @@ def shadow(
         ValueError: The horizon is no number of intervals, or the records lack controls.
     """
     check_count("horizon", horizon)
-    size = len(control_of(environment, torch.zeros(1, *environment.action_space.shape))[0])
+    size = len(control_of(environment, torch.zeros(1, *environment.action_shape))[0])
     names = stream.control_names[:size]
     if len(names) < size:
         raise ValueError(f"records: got controls {names}; allowed: the {size} of the plant, first")
