@@ -50,7 +50,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(PYTEST) -x -q -m "not slow and not gpu" tests/core
+	$(PYTEST) -x -q -n $(WORKERS) -m "not slow and not gpu" tests/core
 
 fuzz: install
 	$(PYTEST) -q -n $(WORKERS) --hypothesis-profile=thorough tests/fuzz

@@ -102,9 +102,17 @@ class Study:
     """Seeds, from 0."""
 
 
+def as_published() -> MethodConfig:
+    """Returns MOREC-MOPO with the published clamp."""
+    method = SMALL["MOREC-MOPO"]
+    assert isinstance(method, MopoConfig)
+    clamped = replace(SMALL_FILTER, reward=replace(SMALL_FILTER.reward, floor="generated"))
+    return replace(method, filter=clamped)
+
+
 def chosen(*names: str) -> Methods:
     """Returns some of the small methods."""
-    return {name: SMALL[name] for name in names}
+    return {name: as_published() if name == PUBLISHED else SMALL[name] for name in names}
 
 
 def full() -> Methods:
@@ -149,7 +157,9 @@ def with_cuts() -> Methods:
     }
 
 
-SHORT = ("BC", "TD3+BC", "EDAC", "MOPO", "RAVL", "MOREC-MOPO", "MOREC-RAVL")
+PUBLISHED = "MOREC-MOPO as published"
+"""Whose dynamics reward is clamped as in the authors' code."""
+SHORT = ("BC", "TD3+BC", "EDAC", "MOPO", "RAVL", "MOREC-MOPO", PUBLISHED, "MOREC-RAVL")
 TEN = tuple(
     f"{task}/{recipe}"
     for task in ("pendulum", "lorenz", "cart_pole", "hopper", "half_cheetah")

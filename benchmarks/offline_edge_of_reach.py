@@ -1,17 +1,19 @@
 """The edge of reach: critics that learn from short rollouts in the true dynamics, and go astray.
 
 Rollouts of 10 steps in `EdgeOfReach-v0` start in the square |x|, |y| <= 2 and follow the true
-dynamics, so that no model is to blame. States with 11 < max(|x|, |y|) <= 12 are met as the last
-next observation alone: targets hold their values, which nothing trains. Compared are
+dynamics, so that no model is to blame. Rewards grow outwards, so that the way there is worth going
+(`slope` 0.1; at the default of 0.01 two critics find the bump and nothing goes astray). States
+with 11 < max(|x|, |y|) <= 12 are met as the last next observation alone: targets hold their values,
+which nothing trains. Compared are
 
     base          soft actor-critic with two critics (MBPO; MOPO without any doubt)
     patched       the same, with the true optimal values at these states
-    RAVL          ten diverse critics, of which the smallest counts
+    RAVL          five diverse critics, of which the smallest counts
 
 at equal updates. The value of a method is the smallest over its critics, at its own action; its
 largest over all states that rollouts reach stands beside the largest true optimal value there. The
 AUC is that of the critics' standard deviation, at the policy's action, for states at the edge
-against those within.
+against those within. Runs stay in `--folder`; what is there is not run again.
 
     python benchmarks/offline_edge_of_reach.py --output docs/results/offline_edge_of_reach.json
 """
@@ -19,6 +21,7 @@ against those within.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -44,16 +47,16 @@ from separatrix.envs.mechanics.edge_of_reach_values import OptimalValues, optima
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 
 ID, ROLLOUT, GAMMA = "EdgeOfReach-v0", 10, 0.99
-LAYERS, BATCH = (128, 128), 256
+LAYERS, BATCH, SLOPE = (64, 64), 256, 0.1
 STARTS = 10_000
 EPISODES = 200
 
 MODEL = ModelConfig(source="true", reward="known")
 ROLLOUTS = RolloutsConfig(starts=2000, length=ROLLOUT, recorded_share=0.0)
-METHODS = {
+METHODS: dict[str, MopoConfig | RavlConfig] = {
     "base": MopoConfig(penalty=0.0, model=MODEL, rollouts=ROLLOUTS),
     "patched": MopoConfig(penalty=0.0, model=MODEL, rollouts=ROLLOUTS),
-    "RAVL": RavlConfig(model=MODEL, rollouts=ROLLOUTS, policy_learning_rate=1e-4),
+    "RAVL": RavlConfig(critics=5, model=MODEL, rollouts=ROLLOUTS, policy_learning_rate=1e-4),
 }
 
 
@@ -70,7 +73,7 @@ class Patched(SoftActorCritic):
 
 def environment(num_envs: int) -> OdeEnvironment:
     """Makes the environment."""
-    made = make_environment(ID, num_envs)
+    made = make_environment(ID, num_envs, slope=SLOPE)
     assert isinstance(made, OdeEnvironment)
     return made
 
@@ -149,6 +152,14 @@ def run(name: str, seed: int, updates: int, every: int) -> dict[str, Any]:
     }
 
 
+def kept_run(name: str, seed: int, updates: int, every: int, place: Path) -> dict[str, Any]:
+    """Makes a run, or reads what it left before."""
+    if not place.exists():
+        place.write_text(json.dumps(run(name, seed, updates, every)), encoding="utf-8")
+    found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return found
+
+
 def auc(above: torch.Tensor, below: torch.Tensor) -> float:
     """Returns the probability that a value of the first exceeds one of the second, ties half."""
     ranks = rankdata(torch.cat((above, below)).numpy())
@@ -171,21 +182,26 @@ def best_return() -> float:
 def main() -> None:
     """Measures all methods and writes them down."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--updates", type=int, default=40_000)
-    parser.add_argument("--every", type=int, default=2000)
+    parser.add_argument("--updates", type=int, default=120_000)
+    parser.add_argument("--every", type=int, default=5000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--folder", type=Path, default=Path("runs/offline_edge_of_reach"))
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    jobs = [
-        (name, s, arguments.updates, arguments.every) for s in arguments.seeds for name in METHODS
-    ]
-    context, found = multiprocessing.get_context("spawn"), dict[str, list[Any]]()
+    folder = arguments.folder / str(arguments.updates)
+    folder.mkdir(parents=True, exist_ok=True)
+    context, jobs = multiprocessing.get_context("spawn"), {}
+    found: dict[str, list[Any]] = {name: [] for name in METHODS}
     with ProcessPoolExecutor(arguments.jobs, mp_context=context) as pool:
-        for (name, seed, *_), result in zip(
-            jobs, pool.map(run, *zip(*jobs, strict=True)), strict=True
-        ):
-            found.setdefault(name, []).append(result)
+        for seed in arguments.seeds:
+            for name in METHODS:
+                place = folder / f"{name}_s{seed}.json"
+                job = (name, seed, arguments.updates, arguments.every, place)
+                jobs[pool.submit(kept_run, *job)] = (name, seed)
+        for future, (name, seed) in jobs.items():
+            result = future.result()
+            found[name].append(result)
             last, true = result["rows"][-1], result["largest_true_value"]
             print(
                 f"{name}, seed {seed}: largest value {last['largest_value']:.3g} of {true:.3g}, "

@@ -17,9 +17,10 @@ All ways choose among the same kind of candidates, samples of each elite:
     changes softmax   the same with the softmax of temperature 0.1
     next              the filter's argmax; the discriminator sees next observations
 
-Errors are differences from the noise-free truth in degrees, root mean squares, by how far the true
-temperature lies outside the recorded ones; after 50 steps by the farthest of them. Rollouts go on
-where a filter does not believe them; the share that it believes, at every step, is shown beside.
+The dynamics reward is clamped as published. Errors are differences from the noise-free truth in
+degrees, root mean squares, by how far the true temperature lies outside the recorded ones; after 50
+steps by the farthest of them. Rollouts go on where a filter does not believe them; the share that
+it believes, at every step, is shown beside.
 """
 
 from __future__ import annotations
@@ -309,7 +310,7 @@ def study(seed: int, updates: int) -> dict[str, Any]:
     candidates, _ = proposed(dynamics.ensemble, *before, generator)
     for name in ("changes", "next"):
         begin = time.perf_counter()
-        config = DynamicsRewardConfig(changes=name == "changes", updates=updates)
+        config = DynamicsRewardConfig(changes=name == "changes", updates=updates, floor="generated")
         rewards[name] = DynamicsReward(3, 1, config)
         scalars[name] = train_dynamics_reward(rewards[name], data.transitions(), seed)
         scalars[name] |= calibrate(rewards[name], fresh.transitions(), candidates, generator)

@@ -1,6 +1,7 @@
 """Tables of offline learning, from `docs/results/offline_*.json`, where these files exist.
 
-Those of `STUDIES` are written by `benchmarks/offline.py`. Means over seeds stand with their
+Those of `STUDIES` and "true" are written by `benchmarks/offline.py`, the others by the scripts of
+their names, `benchmarks/offline_refrigerator.py` and so on. Means over seeds stand with their
 smallest and largest value, as three seeds have no interval worth the name; over all runs of a
 method stands the interquartile mean with its interval of 95 %, from a bootstrap that draws seeds
 anew within each data set (R. Agarwal et al., Deep reinforcement learning at the edge of the
@@ -21,8 +22,8 @@ RESAMPLES = 2000
 def tables() -> dict[str, str]:
     """Returns a Markdown table for each block whose results exist, by its name."""
     found = {}
-    for name, table in {**dict.fromkeys(STUDIES, scores), "true": collapse}.items():
-        path = RESULTS / f"offline_{name}.json"
+    for name, table in TABLES.items():
+        path = RESULTS / f"offline_{name.partition(' ')[0]}.json"
         if path.exists():
             content = json.loads(path.read_text(encoding="utf-8"))
             found[f"offline {name}"] = table(content)
@@ -64,6 +65,107 @@ def collapse(content: dict[str, Any]) -> str:
     return lines("data set | method | score: | largest value in the end:", rows, content)
 
 
+def edge(content: dict[str, Any]) -> str:
+    """Values, spread and return at the end of training on the edge of reach."""
+    rows = []
+    for name, runs in content["methods"].items():
+
+        def cell(key: str, form: str, runs: list[dict[str, Any]] = runs) -> str:
+            return spread(np.array([run["rows"][-1][key] for run in runs]), form)
+
+        true = runs[0]["largest_true_value"]
+        highest = [max(row["largest_value"] for row in run["rows"]) / true for run in runs]
+        rows.append(
+            [
+                name,
+                cell("largest_value", ".3g"),
+                spread(np.array(highest), ".3g"),
+                cell("mean_value_within", ".3g"),
+                cell("spread_auc", ".2f"),
+                cell("return", ".2f"),
+                f"{np.mean([run['seconds'] for run in runs]):.0f}",
+            ]
+        )
+    first = next(iter(content["methods"].values()))[0]
+    truth = [f"{first['largest_true_value']:.3g}", "", f"{first['mean_true_value_within']:.3g}", ""]
+    rows.append(["true optimum", *truth, f"{content['best_return']:.2f}", ""])
+    heading = (
+        "method | largest value in the end: | largest ever, over the true one: "
+        "| mean value within reach: | AUC of the spread: | return: | seconds:"
+    )
+    return lines(heading, rows, content)
+
+
+def refrigerator_errors(content: dict[str, Any]) -> str:
+    """Errors in degrees after a step and after fifty, by distance from the data."""
+    runs = content["runs"]
+    steps = list(runs[0]["errors"]["member"])
+    classes = [row["up_to"] for row in runs[0]["errors"]["member"]["1"]]
+    rows = []
+    for count in steps:
+        for name in runs[0]["errors"]:
+            cells = []
+            for high in classes:
+                found = [
+                    row
+                    for run in runs
+                    for row in run["errors"][name][count]
+                    if row["up_to"] == high
+                ]
+                believed = np.mean([row["believed"] for row in found]) if found else 0.0
+                error = f"{np.mean([row['error'] for row in found]):.3f}" if found else ""
+                cells.append(f"{error} ({believed:.0%})" if found else "")
+            rows.append([count, name, *cells])
+    headings = [f"{high:g}:" for high in classes]
+    return lines(f"steps: | chosen by | within {' | to '.join(headings)}", rows, content)
+
+
+def refrigerator_ranks(content: dict[str, Any]) -> str:
+    """How often the true next temperature scores above a wrong one, by temperature."""
+    told = [row for run in content["runs"] for row in run["told_apart"]]
+    bins = list(dict.fromkeys((row["low"], row["high"]) for row in told))
+    rows = []
+    for name in dict.fromkeys(row["score"] for row in told):
+        cells = []
+        for low, _ in bins:
+            here = [row["pairs"] for row in told if (row["low"], row["score"]) == (low, name)]
+            cells.append(" / ".join(f"{value:.2f}" for value in np.mean(here, 0)))
+        rows.append([name, *cells])
+    headings = " | ".join(f"{low} to {high} °C:" for low, high in bins)
+    return lines(f"score | {headings}", rows, content)
+
+
+def speed(content: dict[str, Any]) -> str:
+    """Updates and rollout transitions a second, beside OfflineRL-Kit."""
+    rows = [
+        [
+            row["what"],
+            f"{row['ours']:,.0f}",
+            f"{row['OfflineRL-Kit']:,.0f}",
+            f"{row['ours'] / row['OfflineRL-Kit']:.2f}",
+        ]
+        for row in content["rows"]
+    ]
+    return lines("a second | ours: | OfflineRL-Kit: | ratio:", rows, content)
+
+
+def data(content: dict[str, Any]) -> str:
+    """Speed of recording, saving and loading."""
+    rows = [
+        [f"record {row['environment']}", f"{row['transitions']:,}", f"{row['seconds']:.3f}", ""]
+        for row in content["recording"]
+    ] + [
+        [
+            f"{row['step']}, {row['form']}",
+            f"{row['transitions']:,}",
+            f"{row['seconds']:.2f}",
+            f"{row['peak_bytes'] / 1e6:.0f}",
+        ]
+        for row in content["files"]
+    ]
+    return lines("what | transitions: | seconds: | peak MB:", rows, content)
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Bootstrap interval of the interquartile mean, seeds drawn anew within each data set.
 
@@ -84,3 +186,15 @@ def spread(values: np.ndarray, form: str = ".1f") -> str:
 
 def _scores(row: dict[str, Any]) -> np.ndarray:
     return np.array([run["evaluation"]["eval/score"] for run in row["runs"]])
+
+
+TABLES = {
+    **dict.fromkeys(STUDIES, scores),
+    "true": collapse,
+    "edge_of_reach": edge,
+    "refrigerator errors": refrigerator_errors,
+    "refrigerator ranks": refrigerator_ranks,
+    "speed": speed,
+    "data": data,
+}
+"""Tables by the names of their blocks, whose first words are those of the files."""

@@ -15,6 +15,10 @@ Outcome = Literal["known", "learned"]
 """Whether rewards or ends of episodes are the environment's functions of observations and action,
 where it has them, or predicted by the model."""
 
+Floor = Literal["recorded", "generated"]
+"""Below what a discriminator's logit counts no less: its mean on generated transitions, as
+published; or, where that is lower, what only a hundredth of the recorded ones lie below."""
+
 OnCut = Literal["lowest_value", "drop", "terminate"]
 """What becomes of a transition that the filter does not believe: its next observation has the
 lowest value; it is left out; or it ends the episode, as in the authors' code, which is a prize
@@ -125,6 +129,10 @@ class DynamicsRewardConfig:
 
     first_share: float = 0.02
     """Share of training from which these ratios count."""
+
+    floor: Floor = "recorded"
+    """Where each of them is clamped from below. The mean on generated transitions, as published,
+    comes so near to the recorded ones as the generator learns that many of them lie below it."""
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a value makes no sense."""

@@ -130,7 +130,11 @@ def test_groups_begin_alike_and_learn_a_single_target(tmp_path: Path) -> None:
     first = learner.round()
     for _ in range(30):
         last = learner.round()
-    assert last["train/return"] > first["train/return"] + 0.3
+    tokens = torch.arange(1, 95)
+    repeated = environment.reset(torch.zeros(64, dtype=torch.int64))[0]
+    rewards = [environment.step(repeated, token.expand(64)).reward[0] for token in tokens]
+    best = torch.stack(rewards).max().item()
+    assert first["train/return"] < 0.3 * best and last["train/return"] > 0.6 * best
     assert last["train/entropy"] < first["train/entropy"]
 
 
@@ -170,7 +174,7 @@ def test_the_covariance_options_change_the_training(covariance: Any) -> None:
     plain, other = (
         GroupRelativeLearner(
             environment,
-            replace(GROUPS, covariance=kind, covariance_share=0.2, covariance_range=(0.01, 99.0)),
+            replace(GROUPS, covariance=kind, covariance_share=0.2, covariance_range=(1e-9, 99.0)),
             0,
         )
         for kind in ("none", covariance)

@@ -99,7 +99,8 @@ def known(name: str) -> bool:
 def test_all_recordings_are_there() -> None:
     mujoco = {"half_cheetah", "hopper", "inverted_pendulum"}
     chaos = {"lorenz", "kuramoto_sivashinsky"}
-    assert set(dataset_names()) == mujoco | chaos | {"pendulum", "cart_pole", "glucose"}
+    costs = {"refrigerator", "convection_diffusion_reaction"}
+    assert set(dataset_names()) == mujoco | chaos | costs | {"pendulum", "cart_pole", "glucose"}
     unknown = {name for name in dataset_names() if not known(name)}
     assert unknown <= {"hopper", "inverted_pendulum"}
 

@@ -120,7 +120,7 @@ def test_what_is_not_finite_has_the_lowest_reward() -> None:
     assert torch.equal(found, found[-1:].expand(4))
     reward = untrained()
     reward.recorded.fill_(1.0)
-    reward.generated.fill_(-1.0)
+    reward.lowest.fill_(-1.0)
     rows = linear(3, 1)
     far = torch.stack([torch.full((3, 2), value) for value in (math.inf, -math.inf, math.nan)])
     found = reward.reward(rows.observation, rows.action, far)
@@ -130,7 +130,7 @@ def test_what_is_not_finite_has_the_lowest_reward() -> None:
 @pytest.mark.parametrize("changes", [True, False])
 def test_the_stack_equals_snapshots_one_by_one(changes: bool) -> None:
     reward, rows = untrained(changes=changes), linear(5, 1)
-    assert 0 < int((reward.recorded > reward.generated).sum()) < 6
+    assert 0 < int((reward.recorded > reward.lowest).sum()) < 6
     candidates = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(3))
     found = reward.reward(rows.observation, rows.action, candidates)
     assert found.shape == (4, 5) and found.dtype == torch.float32
@@ -147,7 +147,7 @@ def test_the_stack_equals_snapshots_one_by_one(changes: bool) -> None:
                 hidden = hidden if j == 0 else torch.nn.functional.silu(hidden)
                 hidden = hidden @ weight[i] + bias[i]
             logits.append(hidden[:, 0])
-        expected = reward_of_logits(torch.stack(logits), reward.recorded, reward.generated)
+        expected = reward_of_logits(torch.stack(logits), reward.recorded, reward.lowest)
         torch.testing.assert_close(values, expected)
         alone = reward.reward(rows.observation, rows.action, candidate[None])
         torch.testing.assert_close(alone[0], values)
@@ -195,6 +195,28 @@ def test_snapshots_differ_and_hold_their_own_mean_logits(
     assert scalars["morec/logit_recorded"] == reward.recorded[-1].item()
     assert scalars["morec/logit_generated"] == reward.generated[-1].item()
     assert scalars["morec/telling"] == (reward.recorded > reward.generated).double().mean().item()
+
+
+def test_few_recorded_transitions_lie_below_the_floor(
+    trained: tuple[DynamicsReward, dict[str, float]],
+) -> None:
+    reward, _ = trained
+    rows = linear(2000, 0)
+    seen = reward.inputs(reward.seen(rows.observation, rows.action, rows.next_observation))
+    logit = reward.snapshots(seen.expand(5, -1, -1))[..., 0]
+    assert (reward.lowest <= reward.generated).all()
+    below = (logit < reward.lowest[:, None]).double().mean(1)
+    assert (below <= 0.02).all()
+    # Of which the mean on generated transitions is none.
+    assert ((logit < reward.generated[:, None]).double().mean(1) > 0.02).any()
+
+
+def test_the_published_floor_is_the_mean_on_generated_transitions() -> None:
+    config = DynamicsRewardConfig(layers=(8,), updates=40, snapshots=3, floor="generated")
+    reward = DynamicsReward(2, 1, config)
+    train_dynamics_reward(reward, linear(300, 0), 0)
+    assert torch.equal(reward.lowest, reward.generated)
+    assert not torch.equal(reward.generated, torch.zeros(3))
 
 
 def test_the_reward_ranks_true_next_observations_above_others(

@@ -16,23 +16,23 @@ SMALL = 1e-9
 def reward_of_logits(
     logit: Float[Tensor, " snapshots *rows"],
     recorded: Float[Tensor, " snapshots"],
-    generated: Float[Tensor, " snapshots"],
+    lowest: Float[Tensor, " snapshots"],
 ) -> Float[Tensor, "*rows"]:
     """Returns the dynamics reward -log(1 - p + 1e-9), p being a mean over snapshots.
 
-    The logit of a snapshot is clamped to between its mean on generated and its mean on recorded
+    The logit of a snapshot is clamped to between the lowest that counts and its mean on recorded
     transitions and mapped from there to [-1, 1]; its p is the sigmoid of that. So no snapshot
-    outweighs others, and rewards lie between 0.3133 and 1.3133. Two rules are ours: a snapshot that
-    does not put recorded transitions above generated ones tells nothing, and has p = 0.5
+    outweighs others, and rewards lie between 0.3133 and 1.3133. Two rules are ours: a snapshot
+    whose mean on recorded transitions is not above the lowest tells nothing, and has p = 0.5
     everywhere; and a logit that is not finite counts as the lowest.
 
     Args:
         logit: Of each snapshot of the discriminator.
         recorded: Mean logit of each on recorded transitions.
-        generated: Mean logit of each on generated transitions.
+        lowest: Lowest logit of each that counts, see `DynamicsRewardConfig.floor`.
     """
     shape = (-1, *(1 for _ in logit.shape[1:]))
-    low, high = generated.view(shape), recorded.view(shape)
+    low, high = lowest.view(shape), recorded.view(shape)
     tells = high > low
     share = ((logit - low) / torch.where(tells, high - low, 1.0)).clamp(0, 1)
     share = torch.where(logit.isfinite(), share, 0.0)
@@ -56,10 +56,12 @@ class DynamicsReward(nn.Module):
         snapshots: The networks.
         recorded: Mean logit of each snapshot on recorded transitions, when it was taken.
         generated: Mean logit of each on the transitions of the generator of that time.
+        lowest: Lowest logit of each that counts, see `DynamicsRewardConfig.floor`.
     """
 
     recorded: Tensor
     generated: Tensor
+    lowest: Tensor
 
     def __init__(
         self, observation_size: int, action_size: int, config: DynamicsRewardConfig
@@ -70,7 +72,7 @@ class DynamicsReward(nn.Module):
         unused = torch.Generator().manual_seed(0)  # weights are copied from the discriminator
         self.snapshots = EnsembleNetwork(config.snapshots, size, config.layers, 1, unused)
         self.snapshots.requires_grad_(False)
-        for name in ("recorded", "generated"):
+        for name in ("recorded", "generated", "lowest"):
             self.register_buffer(name, torch.zeros(config.snapshots))
 
     def seen(
@@ -105,4 +107,4 @@ class DynamicsReward(nn.Module):
     ) -> Float[Tensor, "candidates rows"]:
         """Returns the dynamics reward of candidates for the next observation of each row."""
         logit = self.logit(observation, action, next_observation)
-        return reward_of_logits(logit, self.recorded, self.generated)
+        return reward_of_logits(logit, self.recorded, self.lowest)

@@ -15,6 +15,8 @@ from separatrix.agents.offline.morec.dynamics_reward import DynamicsReward
 
 EVALUATED = 10_000
 """Transitions, drawn anew, over which the mean logits of a snapshot are taken."""
+FLOOR = 0.01
+"""Share of recorded transitions that may lie below the lowest logit that counts."""
 
 
 def train_dynamics_reward(
@@ -128,9 +130,12 @@ class _Game:
         pairs = zip(reward.snapshots.parameters(), self._discriminator.parameters(), strict=True)
         for kept, weight in pairs:
             kept[index] = weight[0]
-        recorded, generated = self._draw(EVALUATED)
-        reward.recorded[index] = self._logit(recorded).mean()
-        reward.generated[index] = self._logit(generated).mean()
+        recorded, generated = (self._logit(rows) for rows in self._draw(EVALUATED))
+        lowest = reward.generated[index] = generated.mean()
+        reward.recorded[index] = recorded.mean()
+        if self._config.floor == "recorded":
+            lowest = torch.minimum(lowest, recorded.quantile(FLOOR))
+        reward.lowest[index] = lowest
 
     @torch.no_grad()
     def generator_error(self) -> float:
