@@ -4,7 +4,7 @@
 
 The text is the documentation of Python's own topics, `pydoc_data.topics` of the standard library
 (PSF licence), without what is not ASCII; a hundredth of it is held out. A window begins with the
-sink token and then anywhere in the text, and the model learns to continue it. Two minutes on one
+sink token and then anywhere in the text, and the model learns to continue it. Three minutes on one
 core.
 """
 

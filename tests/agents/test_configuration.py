@@ -94,7 +94,7 @@ def test_any_experiment_survives_a_round_trip(
         ("learning_rate", "learning_rat", ["agent.learning_rat", "did you mean 'learning_rate'?"]),
         ("total_steps", "totalsteps", ["totalsteps", "unknown key", "did you mean 'total_steps'?"]),
         ("options:", "option:", ["environment.option", "did you mean 'options'?", "num_envs"]),
-        ("ppo", "pppo", ["agent.algorithm", "'pppo'", "'ppo', 'sac', 'td3'"]),
+        ("ppo", "pppo", ["agent.algorithm", "'pppo'", "'ppo', 'maskable_ppo', 'sac', 'td3'"]),
         ("algorithm: ppo, ", "", ["agent.algorithm", "missing"]),
         ("total_steps: 100", "seed: 1", ["total_steps", "missing"]),
         ("total_steps: 100", "total_steps: '100'", ["total_steps", "'100'", "integer"]),

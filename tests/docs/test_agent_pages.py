@@ -11,6 +11,7 @@ from separatrix.agents.catalog import train
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.configuration import load_experiment
 from separatrix.agents.common.run import Run
+from separatrix.agents.experiment import EvaluationConfig
 from separatrix.agents.hypercrl.config import HyperCRLConfig
 from separatrix.agents.offline.config import (
     BehaviourCloningConfig,
@@ -183,3 +184,20 @@ def test_page_of_offline_agents_names_every_tag(tmp_path: Path) -> None:
         tags = {tag.replace("<metric>", metric) for tag in tags for metric in made.metric_names}
         known = {"model/known_reward_error"}  # where the model does not learn the reward
         assert logged == tags - (known if name != "filter" else set()), name
+
+
+def test_page_of_prompt_control_names_every_tag(tmp_path: Path) -> None:
+    config = load_experiment("prompt_token_group_relative")
+    environment = dataclasses.replace(config.environment, num_envs=32)
+    config = dataclasses.replace(
+        config, environment=environment, total_steps=128, evaluation=EvaluationConfig(episodes=4)
+    )
+    with Run.create(tmp_path, environment.id, "group_relative", 0, config) as run:
+        train(config, run)
+    with (run.folder / "metrics.csv").open(newline="") as file:
+        logged = {row["tag"] for row in csv.DictReader(file)}
+    text = (FOLDER / "prompt_control.md").read_text(encoding="utf-8")
+    promised = re.findall(r"^\| `([a-z]+/\S+)` \| \S.* \|$", text, re.MULTILINE)
+    metrics = make_environment(environment.id).metric_names
+    assert logged == {tag.replace("<metric>", metric) for tag in promised for metric in metrics}
+    assert (run.folder / "texts").exists()

@@ -10,6 +10,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = (
     "agents/offline.md",
+    "agents/prompt_control.md",
     "agents/sindy_rl.md",
     "analysis.md",
     "controllers.md",
