@@ -141,7 +141,7 @@ class _Singles:
         self.ended[i], self.rewards[i] = False, []
         return self.observations[i]
 
-    def step(self, i: int, action: np.ndarray, real: type) -> _Row:
+    def step(self, i: int, action: Any, real: type) -> _Row:
         """Steps environment i; `real` is the type in which a batch adds rewards up."""
         if self.ended[i]:
             return _Row(False, False, 0.0, self.reset(i), {})
