@@ -104,11 +104,12 @@ def linearize(
         time: "discrete" for the step of the environment, "continuous" for its vector field.
 
     Raises:
-        ValueError: The task has no equilibrium and no state is given, or its target is none; an
+        ValueError: Actions are choices; the task has no equilibrium and no state is given, or its target is none; an
             argument has the wrong size; the step leaves the safe box; continuous time is asked
             of a map, of another kind of environment, or of a wrapper with a memory; or the state
             is too large for matrices of its size.
     """
+    require_continuous(environment, "a linear model")
     environment = _silent(environment)
     stepped = environment  # what shows less of a state steps it all the same
     while isinstance(stepped, SelectedObservation):

@@ -50,11 +50,12 @@ def check(environment: Any, state: Any, action: Tensor) -> None:
 
 
 # Of a flow on a lattice, 100,000 values, no matrix is made. Without food, as at the start of a day,
-# a stomach is at no smooth moment: patients are checked where there is the option to eat.
+# a stomach is at no smooth moment: patients are checked where there is the option to eat. The ranks
+# that a language model's state holds have no slopes.
 MODELLED = [
     name
     for name, entry in REGISTRY.items()
-    if "resolution" not in entry.options and not name.endswith("GlucoseStream-v0")
+    if not entry.options.keys() & {"resolution", "model"} and not name.endswith("GlucoseStream-v0")
 ]
 
 
