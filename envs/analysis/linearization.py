@@ -22,7 +22,11 @@ from torch import Tensor
 from separatrix.envs.analysis.coordinates import flatten, unflatten
 from separatrix.envs.analysis.equilibria import is_shared
 from separatrix.envs.analysis.tangent import advance_tangents, gradient
-from separatrix.envs.core.environment import ComposedEnvironment, Environment
+from separatrix.envs.core.environment import (
+    ComposedEnvironment,
+    Environment,
+    require_continuous,
+)
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.wrappers.observation_noise import NoisyObservation
 from separatrix.envs.core.wrappers.partial_observation import SelectedObservation
@@ -104,10 +108,10 @@ def linearize(
         time: "discrete" for the step of the environment, "continuous" for its vector field.
 
     Raises:
-        ValueError: Actions are choices; the task has no equilibrium and no state is given, or its target is none; an
-            argument has the wrong size; the step leaves the safe box; continuous time is asked
-            of a map, of another kind of environment, or of a wrapper with a memory; or the state
-            is too large for matrices of its size.
+        ValueError: Actions are choices; the task has no equilibrium and no state is given, or its
+            target is none; an argument has the wrong size; the step leaves the safe box; continuous
+            time is asked of a map, of another kind of environment, or of a wrapper with a memory;
+            or the state is too large for matrices of its size.
     """
     require_continuous(environment, "a linear model")
     environment = _silent(environment)
