@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
-from separatrix.envs.core.environment import Environment, draw_actions
+from separatrix.envs.core.actions import draw_actions
+from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import check_count
 
 

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from separatrix.controllers.controller import Controller
-from separatrix.envs.core.environment import Action, Environment, Transition
+from separatrix.envs.core.actions import Action
+from separatrix.envs.core.environment import Environment, Transition
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from rich.progress import (
 from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError
 from separatrix.agents.experiment import ExperimentConfig
-from separatrix.envs.core.environment import Environment, require_continuous
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import Environment
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from separatrix.agents.sindy_rl.learner import make_learner
 from separatrix.agents.sindy_rl.modelling import Modelling
 from separatrix.agents.sindy_rl.population import draw, perturb, replacements, tunable
 from separatrix.controllers.open_loop import RandomController
-from separatrix.envs.core.environment import Environment, require_continuous
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import make_environment
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.planning.sequences import batch_size, sequence_returns, shifted
-from separatrix.envs.core.environment import Environment, require_continuous
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import check_count
 
 EXECUTE = ("best", "mean")

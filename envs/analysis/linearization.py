@@ -22,11 +22,8 @@ from torch import Tensor
 from separatrix.envs.analysis.coordinates import flatten, unflatten
 from separatrix.envs.analysis.equilibria import is_shared
 from separatrix.envs.analysis.tangent import advance_tangents, gradient
-from separatrix.envs.core.environment import (
-    ComposedEnvironment,
-    Environment,
-    require_continuous,
-)
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import ComposedEnvironment, Environment
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.wrappers.observation_noise import NoisyObservation
 from separatrix.envs.core.wrappers.partial_observation import SelectedObservation

@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from separatrix.envs.core.registration import suggest
+from separatrix.envs.language.checks import (
+    read_count,
+    read_count_or_none,
+    read_positive,
+    read_word,
+    require,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from separatrix.envs.language.instances import Instances
     from separatrix.envs.language.language_environment import Terms
+    from separatrix.envs.language.prompt_environment import PromptSystem
 
 BACKENDS = ("auto", "torch")
 OBSERVATIONS = ("features", "tokens")
@@ -29,6 +37,8 @@ INSTANCES: dict[str, Any] = {
     "sink": "auto",
 }
 """Options of texts and targets."""
+PROMPT: dict[str, Any] = {"prompt_length": 4, "place": "before"}
+"""Options of prompts of tokens."""
 TERMS: dict[str, Any] = {
     "candidates": None,
     "forbid_target": True,
@@ -58,15 +68,23 @@ def make_instances(
     Raises:
         ValueError: An option is not allowed; the message says what is.
     """
-    from separatrix.envs.language.instances import Instances
-    from separatrix.envs.language.models import find_model
+    from separatrix.envs.language.instances import RULES, Instances
+    from separatrix.envs.language.models import MODELS, find_model
     from separatrix.envs.language.prompts import PLACES, Arrangement, read_sink
+    from separatrix.envs.language.texts import SOURCES
 
-    if backend not in BACKENDS:
-        raise ValueError(f"unknown backend {backend!r}; {suggest(backend, BACKENDS)}")
-    if place not in PLACES:
-        raise ValueError(f"place: got {reprlib.repr(place)}; allowed: {', '.join(PLACES)}")
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        got = reprlib.repr(backend)
+        raise ValueError(f"unknown backend {got}; {suggest(backend, BACKENDS)}")
+    read_word("place", place, PLACES)
     found = {**INSTANCES, **{k: v for k, v in options.items() if k in INSTANCES}}
+    words = {
+        "model": f"{', '.join(MODELS)}, or a folder or name",
+        "texts": f"{', '.join(SOURCES)}, or the path of a text file in UTF-8",
+        "target": ", ".join(RULES),
+    }
+    for name, allowed in words.items():
+        require(isinstance(found[name], str), name, found[name], allowed)
     model = find_model(found["model"], device, dtype)
     arrangement = Arrangement(model, place, read_sink(model, found["sink"]))
     return Instances(
@@ -81,47 +99,46 @@ def make_instances(
     )
 
 
+def make_prompt_system(
+    options: Mapping[str, Any],
+    num_envs: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: str,
+) -> PromptSystem:
+    """Makes the plant under prompts of tokens.
+
+    Args:
+        options: Those of `PROMPT` and `INSTANCES`.
+        num_envs: Size of the batch.
+        device: Where the model is to be.
+        dtype: Type of its real numbers.
+        backend: One of `BACKENDS`.
+
+    Raises:
+        ValueError: An option is not allowed; the message says what is.
+    """
+    from separatrix.envs.language.prompt_environment import PromptSystem
+
+    found = {**PROMPT, **{k: v for k, v in options.items() if k in PROMPT}}
+    length = read_count("prompt_length", found["prompt_length"])
+    instances = make_instances(options, found["place"], device, dtype, backend)
+    return PromptSystem(instances, length, num_envs)
+
+
 def make_terms(options: Mapping[str, Any]) -> Terms:
     """Makes what is written, seen and paid, from the options of `TERMS`.
 
     Raises:
         ValueError: An option is not allowed; the message says what is.
     """
-    from separatrix.envs.language.instances import is_count, require
     from separatrix.envs.language.language_environment import Terms
 
     found = {**TERMS, **{k: v for k, v in options.items() if k in TERMS}}
-    for name, allowed in {"observation": OBSERVATIONS, "reward": REWARDS}.items():
-        fits = isinstance(found[name], str) and found[name] in allowed
-        require(fits, name, found[name], ", ".join(allowed))
-    forbid, count = found["forbid_target"], found["candidates"]
+    read_word("observation", found["observation"], OBSERVATIONS)
+    read_word("reward", found["reward"], REWARDS)
+    forbid = found["forbid_target"]
     require(isinstance(forbid, bool), "forbid_target", forbid, "True, False")
-    require(count is None or is_count(count), "candidates", count, "None, or 1 or more")
+    found["candidates"] = read_count_or_none("candidates", found["candidates"])
     found["price"] = read_positive("price", found["price"], or_zero=True)
     return Terms(**found)
-
-
-def read_count(name: str, value: Any) -> int:
-    """Returns an option that is a number of tokens.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**16:
-        raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: an integer from 1 to 65535")
-    return value
-
-
-def read_positive(name: str, value: Any, *, or_zero: bool = False) -> float:
-    """Returns an option that is a positive number.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    from separatrix.envs.core.registration import is_positive
-
-    zero = or_zero and isinstance(value, int | float) and value == 0
-    if isinstance(value, bool) or not (zero or is_positive(value)):
-        allowed = "0, or a positive number" if or_zero else "a positive number"
-        raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: {allowed}")
-    return float(value)

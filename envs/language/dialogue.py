@@ -58,13 +58,21 @@ class DialogueSystem(TextSystem):
 
     def initial_state(self, stream: Stream) -> DialogueState:
         """Draws texts and targets."""
-        text, target, uncontrolled, reading, stream = self.instances.draw(stream)
+        drawn, stream = self.instances.draw(stream)
         none = torch.zeros_like(stream.seed)
         blank = none[:, None].expand(-1, self.capacity)
-        heard = torch.full_like(target, YIELD)
-        whole, length = torch.cat((text, blank), 1), none + text.shape[1]
-        read = whole, target.clone(), uncontrolled, reading.features, none
-        return self._read(DialogueState(stream, none, *read, length, uncontrolled, heard))
+        return DialogueState(
+            stream,
+            none,
+            torch.cat((drawn.text, blank), 1),
+            drawn.target.clone(),
+            drawn.uncontrolled,
+            drawn.reading.features,
+            drawn.forward_tokens,
+            none + drawn.text.shape[1],
+            drawn.uncontrolled.clone(),
+            torch.full_like(drawn.target, YIELD),
+        )
 
     def advance(self, state: DialogueState, control: Int64[Tensor, " batch"]) -> DialogueState:
         """Appends a token to every text.

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from separatrix.envs.language.language_model import LanguageModel
+from separatrix.envs.language.language_model import LanguageModel, last
 from separatrix.envs.language.llama import find_writable
 
 EXTRA = "pip install 'separatrix[llm]'"
@@ -36,13 +36,15 @@ class HubModel(LanguageModel):
             raise ImportError(f"the package transformers is missing; {EXTRA} brings it") from error
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, local_files_only=True
+            )
         except (OSError, ValueError, ImportError) as error:
             raise ValueError(
                 f"model: got {name!r}; allowed: character, smollm2, the folder of a model of "
                 f"transformers, or the name of one that `hf download {name}` has brought here"
             ) from error
-        self._model: Any = model.to(device)  # type: ignore[arg-type]
+        self._model = model.to(device)
         self._model.eval().requires_grad_(False)
         self.name, self.device, self.dtype = name, torch.device(device), dtype
         self.context = model.config.max_position_embeddings
@@ -106,9 +108,7 @@ class HubModel(LanguageModel):
     def _heads(
         self, found: Float[Tensor, "batch tokens width"], lengths: Tensor, count: int
     ) -> Float[Tensor, "batch count vocabulary"]:
-        at = lengths[:, None] + torch.arange(-count, 0, device=lengths.device)
-        found = found.gather(1, at[..., None].expand(-1, -1, found.shape[-1]))
-        logits: Tensor = self._model.get_output_embeddings()(found)
+        logits: Tensor = self._model.get_output_embeddings()(last(found, lengths, count))
         return logits.log_softmax(-1)
 
 

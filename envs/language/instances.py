@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import reprlib
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from separatrix.envs.core.stream import INITIAL_STATE, TARGET, Stream
+from separatrix.envs.language.checks import read_count, read_word, require
 from separatrix.envs.language.prompts import Arrangement
-from separatrix.envs.language.reading import Reading
+from separatrix.envs.language.reading import Reading, read
 from separatrix.envs.language.texts import read_tokens
 
 RULES = ("truth", "top", "uniform", "random")
+
+
+class Pairs(NamedTuple):
+    """Texts, their targets, and what the model says of them without control."""
+
+    text: Int64[Tensor, "batch text"]
+    target: Int64[Tensor, "batch count"]
+    uncontrolled: Float[Tensor, "batch vocabulary"]
+    """Logarithms of the probabilities of the first token of the target."""
+    reading: Reading
+    """Of the targets."""
+    forward_tokens: Int64[Tensor, " batch"]
+    """Tokens that the model read for this."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +60,10 @@ class Instances:
 
     def __post_init__(self) -> None:
         """Raise a ValueError if something is not allowed."""
-        require(self.target in RULES, "target", self.target, ", ".join(RULES))
-        for name in ("text_length", "target_length", "target_rank"):
-            value = getattr(self, name)
-            require(is_count(value), name, value, "an integer of 1 or more")
-        require(self.target_rank >= 2, "target_rank", self.target_rank, "2 or more")
+        read_word("target", self.target, RULES)
+        read_count("text_length", self.text_length)
+        read_count("target_length", self.target_length)
+        read_count("target_rank", self.target_rank, 2)
         several = self.target_length > 1 and self.fixed_target is None
         allowed = f"1, or target 'truth' or 'random' instead of {self.target!r}"
         fits = not several or self.target in ("truth", "random")
@@ -77,21 +89,8 @@ class Instances:
         fixed = self.fixed_target
         return self.target_length if fixed is None else len(self._encoded("fixed_target", fixed))
 
-    def draw(
-        self, stream: Stream
-    ) -> tuple[
-        Int64[Tensor, "batch text"],
-        Int64[Tensor, "batch count"],
-        Float[Tensor, "batch vocabulary"],
-        Reading,
-        Stream,
-    ]:
-        """Draws pairs.
-
-        Returns:
-            Texts, targets, what the model says of the first token without control, the reading of
-            the targets without control, and the stream.
-        """
+    def draw(self, stream: Stream) -> tuple[Pairs, Stream]:
+        """Draws pairs, and reads what the model says of them without control."""
         batch, device, source = len(stream.seed), stream.seed.device, self._tokens
         last = len(source) - self.text_length - self.target_length
         start, stream = stream.integers(last + 1, INITIAL_STATE)
@@ -102,26 +101,30 @@ class Instances:
             text = self._encoded("fixed_text", self.fixed_text).expand(batch, -1)
         if self.fixed_target is not None:
             target = self._encoded("fixed_target", self.fixed_target).expand(batch, -1)
+        elif self.target == "random":
+            target, stream = self._random(stream)
         empty = torch.zeros((batch, 0), dtype=torch.int64, device=device)
         none = torch.zeros(batch, dtype=torch.int64, device=device)
-        reading, found, _ = self.arrangement.read(empty, none, text, target)
+        reading, found, tokens = self.arrangement.read(empty, none, text, target)
         uncontrolled = found[:, 0]
-        if self.fixed_target is None and self.target != "truth":
-            target, stream = self._ranked(uncontrolled, target, stream)
-            reading, *_ = self.arrangement.read(empty, none, text, target)
-        return text, target, uncontrolled, reading, stream
+        if self.fixed_target is None and self.target in ("top", "uniform"):
+            target, stream = self._ranked(uncontrolled, stream)
+            reading = read(found, target, uncontrolled)
+        return Pairs(text, target, uncontrolled, reading, tokens), stream
+
+    def _random(self, stream: Stream) -> tuple[Int64[Tensor, "batch count"], Stream]:
+        """Draws targets among all tokens that may be written."""
+        known, columns = self.arrangement.model.writable.nonzero()[:, 0], list[Tensor]()
+        for _ in range(self.target_length):
+            index, stream = stream.integers(len(known), TARGET)
+            columns.append(known[index])
+        return torch.stack(columns, 1), stream
 
     def _ranked(
-        self, uncontrolled: Tensor, target: Tensor, stream: Stream
-    ) -> tuple[Int64[Tensor, "batch count"], Stream]:
-        """Draws targets by their ranks, or at random."""
+        self, uncontrolled: Float[Tensor, "batch vocabulary"], stream: Stream
+    ) -> tuple[Int64[Tensor, "batch 1"], Stream]:
+        """Draws targets by their ranks."""
         writable = self.arrangement.model.writable
-        if self.target == "random":
-            known, columns = writable.nonzero()[:, 0], []
-            for _ in range(self.target_length):
-                index, stream = stream.integers(len(known), TARGET)
-                columns.append(known[index])
-            return torch.stack(columns, 1), stream
         count = int(writable.sum())
         highest = min(self.target_rank, count) if self.target == "top" else count
         rank, stream = stream.integers(highest - 1, TARGET)
@@ -140,14 +143,3 @@ class Instances:
             return torch.tensor(model.encode(text), device=model.device)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-
-
-def is_count(value: Any) -> bool:
-    """Tells whether a value is an integer of 1 or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def require(fulfilled: Any, name: str, value: Any, allowed: str) -> None:
-    """Raises a ValueError that says what is allowed, unless it is fulfilled."""
-    if not fulfilled:
-        raise ValueError(f"{name}: got {reprlib.repr(value)}; allowed: {allowed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,8 +16,9 @@ from separatrix.envs.core.environment import Environment, Transition
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, Stream
 from separatrix.envs.core.system import System
+from separatrix.envs.language.checks import require
 from separatrix.envs.language.drawing import draw_text
-from separatrix.envs.language.instances import Instances, require
+from separatrix.envs.language.instances import Instances
 from separatrix.envs.language.language_model import LanguageModel
 from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits
 
@@ -163,13 +165,13 @@ class LanguageEnvironment(Environment):
             parts.append(self._tokens(state).to(self.dtype) / self.system.model.vocabulary)
         return torch.cat(parts, 1).clamp(*self._bounds)
 
+    @abstractmethod
     def _used(self, state: Any) -> Int64[Tensor, " batch"]:
         """Returns how much of the capacity is used."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tokens(self, state: Any) -> Int64[Tensor, "batch token"]:
         """Returns all tokens of a state, -1 for none."""
-        raise NotImplementedError
 
     def tokens_allowed(self, state: TextState) -> Bool[Tensor, "batch candidate"]:
         """Tells which of the candidates may be written."""
@@ -210,9 +212,9 @@ class LanguageEnvironment(Environment):
         """Returns itself: all environments share the plant."""
         return self
 
+    @abstractmethod
     def parts(self, state: Any, row: int = 0) -> list[tuple[str, bool]]:
         """Returns the text of an environment in pieces, and whether each was written by actions."""
-        raise NotImplementedError
 
     def render(self, state: Any, row: int = 0) -> UInt8[np.ndarray, "height width 3"]:
         """Draws the text, what was written into it, and the target with its probability."""

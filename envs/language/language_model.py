@@ -101,3 +101,17 @@ class LanguageModel(ABC):
             tokens: What stands behind it.
             lengths: Tokens of each.
         """
+
+
+def last(
+    found: Float[Tensor, "batch tokens width"], lengths: Int64[Tensor, " batch"], count: int
+) -> Float[Tensor, "batch count width"]:
+    """Returns what belongs to the last tokens of texts.
+
+    Args:
+        found: Of all tokens.
+        lengths: Tokens of each text.
+        count: How many of them.
+    """
+    at = lengths[:, None] + torch.arange(-count, 0, device=lengths.device)
+    return found.gather(1, at[..., None].expand(-1, -1, found.shape[-1]))

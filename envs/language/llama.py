@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from separatrix.envs.language.language_model import LanguageModel
+from separatrix.envs.language.language_model import LanguageModel, last
 from separatrix.envs.language.transformer import Memory, Transformer
 
 
@@ -95,9 +95,7 @@ class LlamaModel(LanguageModel):
     def _heads(
         self, found: Float[Tensor, "batch tokens width"], lengths: Tensor, count: int
     ) -> Float[Tensor, "batch count vocabulary"]:
-        at = lengths[:, None] + torch.arange(-count, 0, device=lengths.device)
-        found = found.gather(1, at[..., None].expand(-1, -1, found.shape[-1]))
-        return self._transformer.logits(found).log_softmax(-1)
+        return self._transformer.logits(last(found, lengths, count)).log_softmax(-1)
 
 
 def find_writable(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import reprlib
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -15,7 +13,7 @@ MODELS = ("character", "smollm2")
 
 @lru_cache(maxsize=4)
 def find_model(
-    name: Any, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> LanguageModel:
     """Loads a model, once a process.
 
@@ -29,10 +27,6 @@ def find_model(
         ValueError: There is no such model here, or a package is missing that it takes; the message
             says the command that brings it.
     """
-    if not isinstance(name, str):
-        raise ValueError(
-            f"model: got {reprlib.repr(name)}; allowed: {', '.join(MODELS)}, or a name"
-        )
     try:
         if name == "character":
             from separatrix.envs.language.character_model import load_character_model

@@ -6,17 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from separatrix.envs.core.registration import register
-from separatrix.envs.language.building import (
-    INSTANCES,
-    TERMS,
-    make_instances,
-    make_terms,
-    read_count,
-    read_positive,
-)
+from separatrix.envs.language.building import INSTANCES, TERMS, make_instances, make_terms
+from separatrix.envs.language.checks import read_count, read_positive
 
 if TYPE_CHECKING:
     from separatrix.envs.language.dialogue import DialogueEnvironment
+
 TEMPERATURE, TURNS = 1.0, 12
 
 

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from separatrix.envs.core.registration import register
 from separatrix.envs.language.building import (
     INSTANCES,
+    PROMPT,
     TERMS,
-    make_instances,
+    make_prompt_system,
     make_terms,
-    read_count,
 )
 
 if TYPE_CHECKING:
     from separatrix.envs.language.prompt_environment import EditEnvironment
-PROMPT_LENGTH = 4
 
 
 class PromptEdit:
@@ -99,12 +98,9 @@ def build(
     options: Mapping[str, Any],
 ) -> EditEnvironment:
     """Makes the environment, see `Registration`."""
-    from separatrix.envs.language.prompt_environment import EditEnvironment, PromptSystem
+    from separatrix.envs.language.prompt_environment import EditEnvironment
 
-    place = options.get("place", "before")
-    length = read_count("prompt_length", options.get("prompt_length", PROMPT_LENGTH))
-    instances = make_instances(options, place, device, dtype, backend)
-    system = PromptSystem(instances, length, num_envs)
+    system = make_prompt_system(options, num_envs, device, dtype, backend)
     return EditEnvironment(system, make_terms(options), horizon)
 
 
@@ -113,7 +109,7 @@ register(
     build,
     horizon=20,
     summary="Replace tokens of a prompt until a language model says the target",
-    options={**INSTANCES, "prompt_length": PROMPT_LENGTH, "place": "before", **TERMS},
+    options={**INSTANCES, **PROMPT, **TERMS},
     documented=PromptEdit,
     states=1,
     controls=2,

@@ -10,6 +10,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from separatrix.envs.core.actions import Action
 from separatrix.envs.core.environment import Transition
 from separatrix.envs.core.stream import PROCESS_NOISE, Stream
 from separatrix.envs.language.language_environment import (
@@ -45,12 +46,21 @@ class PromptSystem(TextSystem):
 
     def initial_state(self, stream: Stream) -> PromptState:
         """Draws texts and targets, under an empty prompt."""
-        text, target, uncontrolled, reading, stream = self.instances.draw(stream)
+        drawn, stream = self.instances.draw(stream)
         none = torch.zeros_like(stream.seed)
         prompt = none[:, None].expand(-1, self.capacity).clone()
-        lengths = self.instances.arrangement.tokens(prompt, none, text, target)[1]
-        read = text, target, uncontrolled, reading.features, lengths
-        return PromptState(stream, none, *read, prompt, none.clone(), reading.hit)
+        return PromptState(
+            stream,
+            none,
+            drawn.text,
+            drawn.target,
+            drawn.uncontrolled,
+            drawn.reading.features,
+            drawn.forward_tokens,
+            prompt,
+            none.clone(),
+            drawn.reading.hit,
+        )
 
     def advance(self, state: PromptState, control: Int64[Tensor, "batch control"]) -> PromptState:
         """Puts prompts in place.
@@ -83,11 +93,11 @@ class PromptEnvironment(LanguageEnvironment):
 
     @abstractmethod
     def _prompt(
-        self, state: PromptState, action: Int64[Tensor, batch * choice]
+        self, state: PromptState, action: Action
     ) -> tuple[Int64[Tensor, "batch prompt"], Int64[Tensor, " batch"]]:
         """Returns the prompts that actions make, and their lengths."""
 
-    def step(self, state: PromptState, action: Int64[Tensor, batch * choice]) -> Transition:
+    def step(self, state: PromptState, action: Action) -> Transition:
         """Changes every prompt."""
         prompt, length = self._prompt(state, action)
         following = self.system.advance(state, torch.cat((length[:, None], prompt), 1))

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from separatrix.envs.core.registration import register
 from separatrix.envs.language.building import (
     INSTANCES,
+    PROMPT,
     TERMS,
-    make_instances,
+    make_prompt_system,
     make_terms,
-    read_count,
 )
 
 if TYPE_CHECKING:
     from separatrix.envs.language.prompt_environment import TokenEnvironment
-PROMPT_LENGTH = 4
 
 
 class PromptToken:
@@ -102,12 +101,9 @@ def build(
     options: Mapping[str, Any],
 ) -> TokenEnvironment:
     """Makes the environment, see `Registration`."""
-    from separatrix.envs.language.prompt_environment import PromptSystem, TokenEnvironment
+    from separatrix.envs.language.prompt_environment import TokenEnvironment
 
-    place = options.get("place", "before")
-    instances = make_instances(options, place, device, dtype, backend)
-    length = read_count("prompt_length", options.get("prompt_length", PROMPT_LENGTH))
-    system = PromptSystem(instances, length, num_envs)
+    system = make_prompt_system(options, num_envs, device, dtype, backend)
     return TokenEnvironment(system, make_terms(options), horizon)
 
 
@@ -116,7 +112,7 @@ register(
     build,
     horizon=4,
     summary="Write a prompt token by token until a language model says the target",
-    options={**INSTANCES, "prompt_length": PROMPT_LENGTH, "place": "before", **TERMS},
+    options={**INSTANCES, **PROMPT, **TERMS},
     documented=PromptToken,
     states=1,
     controls=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from separatrix.envs.language.checks import require
 from separatrix.envs.language.language_model import LanguageModel
 from separatrix.envs.language.reading import Reading, read
 
@@ -98,10 +98,9 @@ def read_sink(model: LanguageModel, sink: Any) -> int | None:
     Raises:
         ValueError: It is something else.
     """
-    if sink == "auto":
+    if isinstance(sink, str) and sink == "auto":
         return model.sink
     number = isinstance(sink, int) and not isinstance(sink, bool)
-    if sink is None or (number and 0 <= sink < model.vocabulary):
-        return sink
-    allowed = f"'auto', None, or a token from 0 to {model.vocabulary - 1}"
-    raise ValueError(f"sink: got {reprlib.repr(sink)}; allowed: {allowed}")
+    fits = sink is None or (number and 0 <= sink < model.vocabulary)
+    require(fits, "sink", sink, f"'auto', None, or a token from 0 to {model.vocabulary - 1}")
+    return None if sink is None else int(sink)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from separatrix.envs.core.registration import register
-from separatrix.envs.language.building import (
-    INSTANCES,
-    make_instances,
-    read_count,
-    read_positive,
-)
+from separatrix.envs.language.building import INSTANCES, make_instances
+from separatrix.envs.language.checks import read_count, read_count_or_none, read_positive, read_word
 
 if TYPE_CHECKING:
     from separatrix.envs.core.environment import ComposedEnvironment
@@ -104,13 +99,9 @@ def build(
     from separatrix.envs.core.environment import ComposedEnvironment
     from separatrix.envs.language.soft_system import SoftPromptSystem, SoftPromptTask, draw_soft
 
-    directions = options.get("directions")
-    if directions is not None:
-        directions = read_count("directions", directions)
+    directions = read_count_or_none("directions", options.get("directions"))
     observation = options.get("observation", OBSERVATIONS[0])
-    if not isinstance(observation, str) or observation not in OBSERVATIONS:
-        got = reprlib.repr(observation)
-        raise ValueError(f"observation: got {got}; allowed: {', '.join(OBSERVATIONS)}")
+    read_word("observation", observation, OBSERVATIONS)
     length = read_count("prompt_length", options.get("prompt_length", PROMPT_LENGTH))
     authority = read_positive("authority", options.get("authority", AUTHORITY))
     price = read_positive("price", options.get("price", PRICE), or_zero=True)

@@ -11,11 +11,13 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import ComposedEnvironment, action_box
+from separatrix.envs.core.actions import action_box
+from separatrix.envs.core.environment import ComposedEnvironment
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.task import Task
+from separatrix.envs.language.checks import require
 from separatrix.envs.language.drawing import draw_text
-from separatrix.envs.language.instances import Instances, require
+from separatrix.envs.language.instances import Instances
 from separatrix.envs.language.language_environment import BONUS, TextState, TextSystem
 from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits, read
 
@@ -53,12 +55,12 @@ class SoftPromptSystem(TextSystem):
 
     def initial_state(self, stream: Stream) -> SoftPromptState:
         """Draws texts and targets, and begins with the mean of all embeddings."""
-        text, target, uncontrolled, _, stream = self.instances.draw(stream)
+        drawn, stream = self.instances.draw(stream)
         mean = self.model.embedding.mean(0) / self.unit
-        vectors = mean.repeat(self.capacity).expand(len(text), -1)
+        vectors = mean.repeat(self.capacity).expand(len(drawn.text), -1)
         none = torch.zeros_like(stream.seed)
-        blank = vectors.new_zeros((len(text), len(FEATURES)))
-        read = text, target, uncontrolled, blank, none
+        blank = vectors.new_zeros((len(drawn.text), len(FEATURES)))
+        read = drawn.text, drawn.target, drawn.uncontrolled, blank, none
         state = SoftPromptState(stream, none, *read, vectors.clone(), none.bool())
         return self._read(state)
 

@@ -46,7 +46,7 @@ class Shape:
     """Tokens that it reads, at most."""
 
     rotary_base: float = 10_000.0
-    """Slowest rotation of a head, in radians a token, to the power of -1."""
+    """Pair i of a head's n pairs of components turns by rotary_base ** (-i / n) radians a token."""
 
     norm_epsilon: float = 1e-5
     """Added to the mean square that a norm divides by."""
@@ -130,11 +130,14 @@ class Transformer(nn.Module):
                 is returned for it, so that texts may be filled up at their ends.
             memory: What all texts begin with.
         """
-        return self._read(embeddings, memory)[0]
+        return self._read(embeddings, memory)
 
     def remember(self, embeddings: Float[Tensor, "1 tokens width"]) -> Memory:
         """Reads the beginning of texts once."""
-        return self._read(embeddings, None)[1]
+        kept = list[tuple[Tensor, Tensor]]()
+        self._read(embeddings, None, kept)
+        keys, values = zip(*kept, strict=True)
+        return Memory(torch.cat(keys), torch.cat(values))
 
     def logits(
         self, found: Float[Tensor, "batch tokens width"]
@@ -142,7 +145,13 @@ class Transformer(nn.Module):
         """Returns the logits of the next token from what `forward` returned."""
         return self._product(found, self.embedding.T)
 
-    def _read(self, values: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+    def _read(
+        self,
+        values: Tensor,
+        memory: Memory | None,
+        kept: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """Does what `forward` does; the keys and values of each block are put into `kept`."""
         shape, (batch, tokens, _) = self.shape, values.shape
         known = 0 if memory is None else memory.keys.shape[2]
         tables: tuple[Tensor, Tensor] = (self._cosine, self._sine)
@@ -151,7 +160,6 @@ class Transformer(nn.Module):
         if memory is not None:
             seen = torch.ones(tokens, known + tokens, dtype=torch.bool, device=values.device)
             mask = seen.tril(known)
-        kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         for block in range(shape.layers):
             weights = {name: weight[block] for name, weight in self.weights.items()}
             seen = self._norm(values, self.norms["attention"][block])
@@ -164,14 +172,15 @@ class Transformer(nn.Module):
                 )
             )
             query, key = rotated(query, *rotation), rotated(key, *rotation)
-            kept[0].append(key[0])
-            kept[1].append(value[0])
+            if kept is not None:
+                kept.append((key, value))
             if memory is not None:
                 before = memory.keys[block], memory.values[block]
                 past = (part.expand(batch, -1, -1, -1) for part in before)
                 key, value = (torch.cat(pair, 2) for pair in zip(past, (key, value), strict=True))
-            groups = shape.heads // shape.key_heads
-            key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+            if shape.key_heads < shape.heads:
+                groups = shape.heads // shape.key_heads
+                key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
             heard = scaled_dot_product_attention(
                 query, key, value, attn_mask=mask, is_causal=mask is None
             )
@@ -181,8 +190,7 @@ class Transformer(nn.Module):
             gate = silu(self._product(seen, weights["gate"]))
             hidden = gate * self._product(seen, weights["up"])
             values = values + self._product(hidden, weights["down"])
-        memory = Memory(*(torch.stack(part) for part in kept))
-        return self._norm(values, self.last_norm), memory
+        return self._norm(values, self.last_norm)
 
     def _product(self, values: Tensor, weight: Tensor) -> Tensor:
         if self.separate:

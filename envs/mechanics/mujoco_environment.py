@@ -14,7 +14,8 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from torch import Tensor
 
-from separatrix.envs.core.environment import ArrayStepper, Environment, Transition, action_box
+from separatrix.envs.core.actions import action_box
+from separatrix.envs.core.environment import ArrayStepper, Environment, Transition
 from separatrix.envs.mechanics.mujoco_system import MujocoState, MujocoSystem, as_arrays
 from separatrix.envs.mechanics.mujoco_task import MujocoTask
 

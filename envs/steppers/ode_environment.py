@@ -15,12 +15,8 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from separatrix.envs.core.environment import (
-    ArrayStepper,
-    Environment,
-    Transition,
-    action_box,
-)
+from separatrix.envs.core.actions import action_box
+from separatrix.envs.core.environment import ArrayStepper, Environment, Transition
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.steppers.component_task import ComponentTask
 from separatrix.envs.steppers.ode_system import (

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import action_box
+from separatrix.envs.core.actions import action_box
 from separatrix.envs.core.stream import Stream
 from separatrix.envs.core.task import Task
 from separatrix.envs.twin.refrigerator_system import (

@@ -17,12 +17,8 @@ from separatrix.agents.common.analytic_policy.learner import (
 from separatrix.agents.common.analytic_policy.window import (
     Episodes,
 )
-from separatrix.envs.core.environment import (
-    ComposedEnvironment,
-    Environment,
-    Transition,
-    action_box,
-)
+from separatrix.envs.core.actions import action_box
+from separatrix.envs.core.environment import ComposedEnvironment, Environment, Transition
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, Stream
 from separatrix.envs.core.system import System

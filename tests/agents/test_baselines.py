@@ -34,7 +34,8 @@ from separatrix.agents.common.stable_baselines3.snapshot import load_snapshot, s
 from separatrix.agents.common.stable_baselines3.vec_env import BatchedVecEnv
 from separatrix.agents.common.training import TrainingResult
 from separatrix.agents.experiment import EnvironmentConfig, EvaluationConfig, ExperimentConfig
-from separatrix.envs.core.environment import ComposedEnvironment, action_box
+from separatrix.envs.core.actions import action_box
+from separatrix.envs.core.environment import ComposedEnvironment
 from separatrix.envs.core.registration import REGISTRY, make_environment, register
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, PROCESS_NOISE, Stream

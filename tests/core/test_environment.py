@@ -15,8 +15,9 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from separatrix.envs.core.actions import action_box
 from separatrix.envs.core.checks import check_vector_env
-from separatrix.envs.core.environment import ComposedEnvironment, action_box
+from separatrix.envs.core.environment import ComposedEnvironment
 from separatrix.envs.core.registration import REGISTRY, make_environment, register
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, PROCESS_NOISE, Stream

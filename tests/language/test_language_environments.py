@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -222,7 +223,12 @@ def test_tokens_can_be_seen() -> None:
         ("PromptToken-v0", "model", "no/such", "model: got 'no/such'"),
         ("PromptToken-v0", "model", 3, "model: got 3; allowed: character, smollm2"),
         ("PromptToken-v0", "candidates", 95, "allowed: None, or an integer from 1 to 94"),
-        ("PromptToken-v0", "candidates", 0, "candidates: got 0; allowed: None, or 1 or more"),
+        ("PromptToken-v0", "candidates", 0, "got 0; allowed: None, or an integer from 1 to 65535"),
+        ("PromptToken-v0", "texts", 0.0, "texts: got 0.0; allowed: sentences, python"),
+        ("PromptToken-v0", "texts", ["a"], "texts: got .*; allowed: sentences, python"),
+        ("PromptToken-v0", "model", ["a"], "model: got .*; allowed: character, smollm2"),
+        ("PromptToken-v0", "target", np.zeros(2), "target: got .*; allowed: truth, top"),
+        ("PromptToken-v0", "sink", np.zeros(2), "sink: got .*; allowed: 'auto', None"),
         ("PromptToken-v0", "reward", "big", "reward: got 'big'; allowed: gain, hit"),
         ("PromptToken-v0", "price", -1, "price: got -1; allowed: 0, or a positive number"),
         ("PromptToken-v0", "observation", "all", "allowed: features, tokens"),

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.agents.common.dynamics.model import DynamicsEnsemble, Prediction
-from separatrix.envs.core.environment import ComposedEnvironment, Environment, require_continuous
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import ComposedEnvironment, Environment
 from separatrix.envs.core.registration import check_count
 from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, PROCESS_NOISE, Stream

@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.agents.common.replay import Transitions
-from separatrix.envs.core.environment import Environment, require_continuous
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import Environment
 
 
 class DatasetError(ValueError):

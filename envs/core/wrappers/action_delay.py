@@ -6,11 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import (
-    Environment,
-    Transition,
-    require_continuous,
-)
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import Environment, Transition
 from separatrix.envs.core.wrappers.wrapped_environment import RememberingEnvironment, WrappedState
 
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Action, Environment, Transition
+from separatrix.envs.core.actions import Action
+from separatrix.envs.core.environment import Environment, Transition
 from separatrix.envs.core.registration import suggest
 from separatrix.envs.core.stream import PARAMETERS, Stream
 from separatrix.envs.core.wrappers.wrapped_environment import (

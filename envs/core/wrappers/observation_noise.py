@@ -9,7 +9,8 @@ from gymnasium.spaces import Box
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import Action, Environment, Transition
+from separatrix.envs.core.actions import Action
+from separatrix.envs.core.environment import Environment, Transition
 from separatrix.envs.core.stream import OBSERVATION_NOISE, Stream
 from separatrix.envs.core.wrappers.wrapped_environment import WrappedEnvironment
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from separatrix.envs.core.environment import (
-    Environment,
-    Transition,
-    require_continuous,
-)
+from separatrix.envs.core.actions import require_continuous
+from separatrix.envs.core.environment import Environment, Transition
 from separatrix.envs.core.wrappers.wrapped_environment import RememberingEnvironment, WrappedState
 
 

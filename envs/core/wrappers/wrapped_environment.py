@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from separatrix.envs.core.environment import Action, Environment, Transition
+from separatrix.envs.core.actions import Action
+from separatrix.envs.core.environment import Environment, Transition
 from separatrix.envs.core.stream import Stream
 
 

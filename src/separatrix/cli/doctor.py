@@ -12,7 +12,7 @@ from rich.table import Table
 
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.common.provenance import versions
-from separatrix.envs.core.environment import draw_actions
+from separatrix.envs.core.actions import draw_actions
 from separatrix.envs.core.registration import REGISTRY, make_environment
 from separatrix.envs.steppers.kernel_cache import cache_directory
 from separatrix.envs.steppers.ode_system import choose_backend
