@@ -5,30 +5,21 @@ Tags of the log, at the number of environment steps taken: see docs/agents/analy
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.analytic_policy.learner import AnalyticPolicyLearner
 from separatrix.agents.common.analytic_policy.window import Episodes
-from separatrix.agents.common.checkpoint import Checkpoint, prefixed, with_prefix
-from separatrix.agents.common.configuration import (
-    ConfigurationError,
-    differences,
-    experiment_data,
-)
-from separatrix.agents.common.evaluations import Evaluations
+from separatrix.agents.common.checkpoint import prefixed, with_prefix
+from separatrix.agents.common.configuration import ConfigurationError
+from separatrix.agents.common.rounds import RoundTraining
 from separatrix.agents.common.run import Run
-from separatrix.agents.common.training import (
-    TrainingResult,
-    check_continuous,
-    described_misfit,
-    hyper_parameters,
-    progress_bar,
-    warn_of_changes,
-)
+from separatrix.agents.common.training import TrainingResult, check_continuous
 from separatrix.agents.experiment import ExperimentConfig
+from separatrix.controllers.controller import Controller
 from separatrix.envs.core.environment import Environment
 from separatrix.envs.core.registration import make_environment
 
@@ -38,26 +29,15 @@ def train(config: ExperimentConfig, run: Run) -> TrainingResult:
 
     The run ends after the window in which `total_steps` steps are reached.
     """
-    training = _Training(config, run)
-    checkpoint = run.latest_checkpoint()
-    if checkpoint is not None:
-        training.load(checkpoint)
-    learner = training.learner
-    name = f"{config.agent.algorithm} on {config.environment.id}"
-    with progress_bar() as progress:
-        task = progress.add_task(name, total=config.total_steps, completed=learner.steps)
-        while learner.steps < config.total_steps:
-            training.round()
-            progress.update(task, completed=learner.steps)
-    return TrainingResult(learner.steps, training.evaluations.steps, training.evaluations.last)
+    return _Training(config, run).train()
 
 
-class _Training:
-    """A learner and the episodes that it learns from, and what is written about them."""
+class _Training(RoundTraining):
+    learner: AnalyticPolicyLearner
 
     def __init__(self, config: ExperimentConfig, run: Run) -> None:
         assert isinstance(config.agent, AnalyticPolicyConfig)
-        self.config, self.run, made = config, run, config.environment
+        made = config.environment
         environment = make_environment(made.id, made.num_envs, **made.arguments())
         check_continuous(config, environment)
         self.learner = AnalyticPolicyLearner(
@@ -68,49 +48,23 @@ class _Training:
             environment.device,
             config.total_steps,
         )
-        self.episodes = self.learner.begin(environment)
-        _check_gradients(environment, self.episodes)
-        self.evaluations = Evaluations(config)
-        self._start, self._first_step = time.monotonic(), 0
+        self._episodes = self.learner.begin(environment)
+        _check_gradients(environment, self._episodes)
+        super().__init__(config, run)
 
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Goes on from a checkpoint."""
-        with described_misfit(self.config, checkpoint):
-            state = checkpoint.state
-            self.learner.load_state_dict(checkpoint.tensors, state["learner"])
-            self.episodes.load_state_dict(with_prefix("episodes", checkpoint.tensors))
-            self.evaluations.load_state_dict(state["training"])
-            changes = differences(state["training"]["config"], experiment_data(self.config))
-        warn_of_changes(changes, checkpoint)
-        self._first_step = self.learner.steps
+    def learn(self) -> dict[str, float]:
+        return self.learner.improve(self._episodes)
 
-    def round(self) -> None:
-        """Trains on a window, and evaluates, logs and saves after it."""
-        before = self.learner.steps
-        scalars = self.learner.improve(self.episodes)
-        step, config = self.learner.steps, self.config
-        final = step >= config.total_steps
-        every = config.evaluation.every
-        if final or (every and step // every > before // every):
-            self.evaluations.run(self.learner.controller())
-            if not final:  # the hyper-parameters bring the last one
-                scalars |= self.evaluations.last
-        elapsed = time.monotonic() - self._start
-        times = {"fps": (step - self._first_step) / elapsed, "time_elapsed": elapsed}
-        self.run.log(scalars | {f"time/{name}": value for name, value in times.items()}, step)
-        if final:
-            self.run.log_hparams(hyper_parameters(config), self.evaluations.last)
-        if final or step // config.checkpoint_every > before // config.checkpoint_every:
-            self._save(step)
+    def controller(self) -> Controller:
+        return self.learner.controller()
 
-    def _save(self, step: int) -> None:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, state = self.learner.state_dict()
-        training = self.evaluations.state_dict() | {"config": experiment_data(self.config)}
-        self.run.save_checkpoint(
-            step,
-            tensors | prefixed("episodes", self.episodes.state_dict()),
-            {"learner": state, "training": training},
-        )
+        return tensors | prefixed("episodes", self._episodes.state_dict()), state
+
+    def load_state(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(tensors, state)
+        self._episodes.load_state_dict(with_prefix("episodes", tensors))
 
 
 def _check_gradients(environment: Environment, episodes: Episodes) -> None:

@@ -41,22 +41,19 @@ def make_network(
 
 
 class Policy(nn.Module, ABC):
-    """A network that acts."""
-
-    @abstractmethod
-    def mode(self, observation: Float[Tensor, "rows observation"]) -> Float[Tensor, "rows action"]:
-        """Returns the deterministic actions, in [-1, 1]."""
-
-
-class DeterministicPolicy(Policy):
-    """Actions tanh(network(observation)).
+    """A network that acts.
 
     Args:
         observation_size: Components of an observation.
         action_size: Components of an action.
         layers: Hidden units of each layer.
         generator: Source of the initial weights.
+
+    Attributes:
+        outputs: Outputs of the network for each component of an action.
     """
+
+    outputs = 1
 
     def __init__(
         self,
@@ -66,7 +63,16 @@ class DeterministicPolicy(Policy):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.network = make_network(observation_size, layers, action_size, generator)
+        outputs = self.outputs * action_size
+        self.network = make_network(observation_size, layers, outputs, generator)
+
+    @abstractmethod
+    def mode(self, observation: Float[Tensor, "rows observation"]) -> Float[Tensor, "rows action"]:
+        """Returns the deterministic actions, in [-1, 1]."""
+
+
+class DeterministicPolicy(Policy):
+    """Actions tanh(network(observation))."""
 
     def mode(self, observation: Float[Tensor, "rows observation"]) -> Float[Tensor, "rows action"]:
         """Returns the actions."""
@@ -78,12 +84,6 @@ class GaussianPolicy(Policy):
 
     As in IQL (I. Kostrikov et al., ICLR 2022): the density is that of a normal distribution, which
     exists for actions at the bounds, too.
-
-    Args:
-        observation_size: Components of an observation.
-        action_size: Components of an action.
-        layers: Hidden units of each layer.
-        generator: Source of the initial weights.
     """
 
     def __init__(
@@ -93,8 +93,7 @@ class GaussianPolicy(Policy):
         layers: Sequence[int],
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.network = make_network(observation_size, layers, action_size, generator)
+        super().__init__(observation_size, action_size, layers, generator)
         self.log_std = nn.Parameter(torch.zeros(action_size, device=generator.device))
 
     def mode(self, observation: Float[Tensor, "rows observation"]) -> Float[Tensor, "rows action"]:
@@ -113,24 +112,9 @@ class GaussianPolicy(Policy):
 
 
 class SquashedPolicy(Policy):
-    """Actions tanh(z) of normal z (T. Haarnoja et al., arXiv:1812.05905, SAC).
+    """Actions tanh(z) of normal z (T. Haarnoja et al., arXiv:1812.05905, SAC)."""
 
-    Args:
-        observation_size: Components of an observation.
-        action_size: Components of an action.
-        layers: Hidden units of each layer.
-        generator: Source of the initial weights.
-    """
-
-    def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        layers: Sequence[int],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.network = make_network(observation_size, layers, 2 * action_size, generator)
+    outputs = 2
 
     def mode(self, observation: Float[Tensor, "rows observation"]) -> Float[Tensor, "rows action"]:
         """Returns tanh of the mean of z."""

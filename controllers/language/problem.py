@@ -10,12 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.language.prompts import Arrangement
-from separatrix.envs.language.reading import Reading, read
-
-ROWS = 4096
-"""Texts that the model reads at a time for a model as small as the character model."""
-MEMORY = 2**26
-"""Numbers of logits and embeddings together that the texts read at a time may take."""
+from separatrix.envs.language.reading import Reading
 
 
 @dataclass
@@ -37,7 +32,7 @@ class Meter:
         return cls(*(torch.zeros(instances, dtype=torch.int64, device=device) for _ in range(3)))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Problem:
     """Texts with targets, all of the same lengths.
 
@@ -57,7 +52,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         """Begin to count."""
-        object.__setattr__(self, "meter", Meter.new(len(self.text), self.text.device))
+        self.meter = Meter.new(len(self.text), self.text.device)
 
     @property
     def instances(self) -> int:
@@ -111,9 +106,10 @@ class Problem:
         model, length = self.arrangement.model, prompts.shape[1]
         found = list[Tensor]()
         for part in self.parts(len(prompts), length):
-            tokens, lengths = self._tokens(prompts[part], rows[part])
+            text, target = self.text[rows[part]], self.target[rows[part]]
+            each = torch.full_like(rows[part], length)
+            tokens, lengths = self.arrangement.tokens(prompts[part], each, text, target)
             embeddings = model.embedding[tokens].requires_grad_()
-            target = self.target[rows[part]]
             log_probabilities = model.log_probabilities_of(embeddings, lengths, target.shape[1])
             chosen = log_probabilities.gather(2, target[..., None])
             (slope,) = torch.autograd.grad(chosen.sum(), embeddings)
@@ -125,22 +121,14 @@ class Problem:
         return torch.cat(found)
 
     def parts(self, count: int, length: int) -> Iterator[slice]:
-        """Yields the rows of as many texts as the model reads at a time."""
-        model, context = self.arrangement.model, length + self.text.shape[1] + 1
-        size = self.target.shape[1] * model.vocabulary + 16 * context * model.embedding.shape[1]
-        rows = max(1, min(ROWS, MEMORY // size))
-        yield from (slice(start, start + rows) for start in range(0, count, rows))
-
-    def _tokens(self, prompts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        length = torch.full_like(rows, prompts.shape[1])
-        return self.arrangement.tokens(prompts, length, self.text[rows], self.target[rows])
+        """Yields the rows of as many texts under prompts as the model reads at a time."""
+        tokens = length + self.text.shape[1] + self.target.shape[1]
+        yield from self.arrangement.model.parts(count, tokens, self.target.shape[1])
 
     def _read(self, prompts: Tensor, rows: Tensor) -> tuple[Reading, Tensor]:
-        model, target = self.arrangement.model, self.target[rows]
-        tokens, lengths = self._tokens(prompts, rows)
-        with torch.no_grad():
-            found = model.log_probabilities_of(model.embedding[tokens], lengths, target.shape[1])
-        return read(found, target, found[:, 0]), lengths
+        length = torch.full_like(rows, prompts.shape[1])
+        found = self.arrangement.read(prompts, length, self.text[rows], self.target[rows])
+        return found[0], found[2]
 
 
 @dataclass

@@ -294,9 +294,9 @@ def _batch(single: Space[Any], num_envs: int) -> Space[Any]:
     return space
 
 
-def _mode(mode: AutoresetMode | str) -> AutoresetMode:
-    try:
-        return AutoresetMode(mode)
-    except ValueError:
-        allowed = ", ".join(member.value for member in AutoresetMode)
-        raise ValueError(f"autoreset_mode: got {reprlib.repr(mode)}; allowed: {allowed}") from None
+def _mode(mode: Any) -> AutoresetMode:
+    for member in AutoresetMode:
+        if mode is member or (isinstance(mode, str) and mode == member.value):
+            return member
+    allowed = ", ".join(member.value for member in AutoresetMode)
+    raise ValueError(f"autoreset_mode: got {reprlib.repr(mode)}; allowed: {allowed}")

@@ -6,11 +6,11 @@ import reprlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from separatrix.envs.core.number_options import read_number_options
 from separatrix.envs.core.registration import suggest
 from separatrix.envs.language.checks import (
     read_count,
     read_count_or_none,
-    read_positive,
     read_word,
     require,
 )
@@ -39,12 +39,14 @@ INSTANCES: dict[str, Any] = {
 """Options of texts and targets."""
 PROMPT: dict[str, Any] = {"prompt_length": 4, "place": "before"}
 """Options of prompts of tokens."""
+PRICE = {"price": (0.0, 0.0, 1000.0)}
+"""Default, smallest and largest price of what is written, in rewards."""
 TERMS: dict[str, Any] = {
     "candidates": None,
     "forbid_target": True,
     "observation": "features",
     "reward": "gain",
-    "price": 0.0,
+    "price": PRICE["price"][0],
 }
 """Options of what is written, seen and paid."""
 
@@ -140,5 +142,4 @@ def make_terms(options: Mapping[str, Any]) -> Terms:
     forbid = found["forbid_target"]
     require(isinstance(forbid, bool), "forbid_target", forbid, "True, False")
     found["candidates"] = read_count_or_none("candidates", found["candidates"])
-    found["price"] = read_positive("price", found["price"], or_zero=True)
-    return Terms(**found)
+    return Terms(**{**found, **read_number_options(options, PRICE)})

@@ -6,8 +6,6 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-from separatrix.envs.core.registration import is_positive
-
 MOST = 2**16 - 1
 """Largest number of anything."""
 
@@ -47,18 +45,6 @@ def read_count_or_none(name: str, value: Any) -> int | None:
     fits = value is None or _is_count(value, 1)
     require(fits, name, value, f"None, or an integer from 1 to {MOST}")
     return None if value is None else int(value)
-
-
-def read_positive(name: str, value: Any, *, or_zero: bool = False) -> float:
-    """Returns an option that is a positive number.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    zero = or_zero and isinstance(value, int | float) and value == 0
-    fits = not isinstance(value, bool) and (zero or is_positive(value))
-    require(fits, name, value, "0, or a positive number" if or_zero else "a positive number")
-    return float(value)
 
 
 def _is_count(value: Any, least: int) -> bool:

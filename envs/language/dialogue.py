@@ -103,7 +103,9 @@ class DialogueSystem(TextSystem):
         """Draws tokens: the first one whose cumulated probability is above a uniform number."""
         if self.temperature == 0:
             return following.argmax(1)
-        probability = (following.double() / self.temperature).softmax(1)
+        # Their largest first, so that no temperature is too low.
+        off = following.double() - following.amax(1, keepdim=True)
+        probability = (off / self.temperature).softmax(1)
         below = probability.cumsum(1) <= uniform[:, None]
         return below.sum(1).clamp_max(following.shape[1] - 1)
 

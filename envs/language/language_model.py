@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+
+ROWS = 4096
+"""Texts that a model reads at a time, at most: more bring nothing."""
+MEMORY = 2**26
+"""Numbers of logits and embeddings together that the texts read at a time may take."""
 
 
 class LanguageModel(ABC):
@@ -42,6 +47,18 @@ class LanguageModel(ABC):
     def vocabulary(self) -> int:
         """Number of tokens."""
         return len(self.embedding)
+
+    def parts(self, texts: int, tokens: int, count: int = 1) -> Iterator[slice]:
+        """Yields the rows of as many texts as are read at a time, in the memory of a workstation.
+
+        Args:
+            texts: Number of texts.
+            tokens: Tokens of each.
+            count: How many next tokens are asked for, see `log_probabilities_of`.
+        """
+        size = count * self.vocabulary + 16 * tokens * self.embedding.shape[1]
+        rows = max(1, min(ROWS, MEMORY // size))
+        yield from (slice(start, start + rows) for start in range(0, texts, rows))
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from separatrix.envs.core.number_options import read_number_options
 from separatrix.envs.core.registration import register
 from separatrix.envs.language.building import INSTANCES, TERMS, make_instances, make_terms
-from separatrix.envs.language.checks import read_count, read_positive
+from separatrix.envs.language.checks import read_count
 
 if TYPE_CHECKING:
     from separatrix.envs.language.dialogue import DialogueEnvironment
 
-TEMPERATURE, TURNS = 1.0, 12
+TEMPERATURE = {"temperature": (1.0, 0.0, 1000.0)}
+TURNS = 12
 
 
 class PromptDialogue:
@@ -70,11 +72,11 @@ class PromptDialogue:
     `target` ("top": one of the `target_rank` (20) likeliest but the likeliest; "truth": what
     follows in the source; "uniform": a rank drawn from all; "random": any token),
     `target_length` (1; more for "truth" and "random"), `fixed_target` (None).
-    Dialogue: `temperature` (1; 0 for the likeliest token), `turns` (12 tokens, at most).
+    Dialogue: `temperature` (1; 0 for the likeliest token, to 1000), `turns` (12 tokens, at most).
     Terms: `candidates` (how many tokens may be written, drawn once; None for the whole
     vocabulary), `forbid_target` (True: nobody writes the target), `observation` ("features", or
-    "tokens" to see the tokens as well), `reward` ("gain", or "hit"), `price` (0, reward that a
-    written token costs).
+    "tokens" to see the tokens as well), `reward` ("gain", or "hit"), `price` (0, to 1000: reward
+    that a written token costs).
 
     ## References
     A. Bhargava, C. Witkowski, S.-Z. Looi, M. Thomson, What's the magic word? A control theory of
@@ -98,8 +100,7 @@ def build(
     """Makes the environment, see `Registration`."""
     from separatrix.envs.language.dialogue import DialogueEnvironment, DialogueSystem
 
-    value = options.get("temperature", TEMPERATURE)
-    temperature = read_positive("temperature", value, or_zero=True)
+    temperature = read_number_options(options, TEMPERATURE)["temperature"]
     instances = make_instances(options, "after", device, dtype, backend)
     turns = read_count("turns", options.get("turns", TURNS))
     system = DialogueSystem(instances, temperature, turns, num_envs)
@@ -111,7 +112,7 @@ register(
     build,
     horizon=12,
     summary="Write into a text until a language model, drawing its tokens, writes the target",
-    options={**INSTANCES, "temperature": TEMPERATURE, "turns": TURNS, **TERMS},
+    options={**INSTANCES, "temperature": TEMPERATURE["temperature"][0], "turns": TURNS, **TERMS},
     documented=PromptDialogue,
     states=1,
     controls=1,

@@ -74,8 +74,8 @@ class PromptEdit:
     Prompt: `prompt_length` (4 tokens), `place` ("before" the text, or "after" it).
     Terms: `candidates` (how many tokens may be written, drawn once; None for the whole
     vocabulary), `forbid_target` (True: nobody writes the target), `observation` ("features", or
-    "tokens" to see the tokens as well), `reward` ("gain", or "hit"), `price` (0, reward that a
-    written token costs).
+    "tokens" to see the tokens as well), `reward` ("gain", or "hit"), `price` (0, to 1000: reward
+    that a written token costs).
 
     ## References
     A. Bhargava, C. Witkowski, S.-Z. Looi, M. Thomson, What's the magic word? A control theory of

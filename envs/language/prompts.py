@@ -84,10 +84,13 @@ class Arrangement:
             The reading, the logarithms of the probabilities of each token of the target, and how
             many tokens the model read.
         """
-        tokens, lengths = self.tokens(prompt, length, text, target)
-        embeddings = self.model.embedding[tokens]
+        (tokens, lengths), model = self.tokens(prompt, length, text, target), self.model
+        count, each = target.shape[1], list[Tensor]()
         with torch.no_grad():
-            found = self.model.log_probabilities_of(embeddings, lengths, target.shape[1])
+            for part in model.parts(len(tokens), tokens.shape[1], count):
+                embeddings = model.embedding[tokens[part]]
+                each.append(model.log_probabilities_of(embeddings, lengths[part], count))
+        found = torch.cat(each)
         first = found[:, 0] if uncontrolled is None else uncontrolled
         return read(found, target, first), found, lengths
 

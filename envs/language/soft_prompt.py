@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from separatrix.envs.core.number_options import read_number_options
 from separatrix.envs.core.registration import register
-from separatrix.envs.language.building import INSTANCES, make_instances
-from separatrix.envs.language.checks import read_count, read_count_or_none, read_positive, read_word
+from separatrix.envs.language.building import INSTANCES, PRICE, make_instances
+from separatrix.envs.language.checks import read_count, read_count_or_none, read_word
 
 if TYPE_CHECKING:
     from separatrix.envs.core.environment import ComposedEnvironment
 
-PROMPT_LENGTH, AUTHORITY, PRICE = 2, 0.5, 0.0
+PROMPT_LENGTH = 2
+NUMBERS = {**PRICE, "authority": (0.5, 1e-3, 100.0)}
 OBSERVATIONS = ("vectors", "features")
 
 
@@ -72,8 +74,9 @@ class SoftPrompt:
     `target` ("top": one of the `target_rank` (20) likeliest but the likeliest; "truth": what
     follows in the source; "uniform": a rank drawn from all; "random": any token),
     `target_length` (1; more for "truth" and "random"), `fixed_target` (None).
-    Prompt: `prompt_length` (2 vectors), `directions` (None), `authority` (0.5).
-    Terms: `observation` ("vectors", or "features"), `price` (0).
+    Prompt: `prompt_length` (2 vectors), `directions` (None), `authority` (0.5,
+    from 0.001 to 100).
+    Terms: `observation` ("vectors", or "features"), `price` (0, to 1000).
 
     ## References
     A. Bhargava, C. Witkowski, S.-Z. Looi, M. Thomson, What's the magic word? A control theory of
@@ -103,12 +106,11 @@ def build(
     observation = options.get("observation", OBSERVATIONS[0])
     read_word("observation", observation, OBSERVATIONS)
     length = read_count("prompt_length", options.get("prompt_length", PROMPT_LENGTH))
-    authority = read_positive("authority", options.get("authority", AUTHORITY))
-    price = read_positive("price", options.get("price", PRICE), or_zero=True)
+    numbers = read_number_options(options, NUMBERS)
     system = SoftPromptSystem(
         make_instances(options, "before", device, dtype, backend), length, num_envs
     )
-    task = SoftPromptTask(system, directions, authority, observation, price)
+    task = SoftPromptTask(system, directions, numbers["authority"], observation, numbers["price"])
     return ComposedEnvironment(system, task, horizon, draw_soft)
 
 
@@ -121,9 +123,8 @@ register(
         **INSTANCES,
         "prompt_length": PROMPT_LENGTH,
         "directions": None,
-        "authority": AUTHORITY,
         "observation": OBSERVATIONS[0],
-        "price": PRICE,
+        **{name: default for name, (default, _, _) in NUMBERS.items()},
     },
     documented=SoftPrompt,
     states=192,

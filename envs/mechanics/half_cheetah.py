@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from separatrix.envs.core.number_options import read_number_options
 from separatrix.envs.core.registration import register, suggest
-from separatrix.envs.mechanics.number_options import read_number_options
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from separatrix.envs.core.number_options import read_number_options
 from separatrix.envs.core.registration import register
-from separatrix.envs.mechanics.number_options import read_number_options
 
 if TYPE_CHECKING:
     import mujoco
@@ -114,20 +114,16 @@ def build(
     options: Mapping[str, Any],
 ) -> MujocoEnvironment:
     """Makes the environment, see `Registration`."""
-    import mujoco
-
     from separatrix.envs.mechanics.balance_pole import BalancePole
     from separatrix.envs.mechanics.mujoco_environment import MujocoEnvironment
-    from separatrix.envs.mechanics.mujoco_system import MujocoSystem
-    from separatrix.envs.mechanics.uniform_start import uniform_deviation
+    from separatrix.envs.mechanics.uniform_start import uniform_system
 
     chosen = read_number_options(options, OPTIONS)
-    scale, limits = chosen.pop("reset_noise_scale"), (*POSITION_LIMITS, *VELOCITY_LIMITS)
-    system = MujocoSystem(
-        [mujoco.MjModel.from_xml_path(str(MODEL))],
-        limits,
-        uniform_deviation([scale] * len(limits)),
-        frame_skip=FRAME_SKIP,
+    system = uniform_system(
+        MODEL,
+        (*POSITION_LIMITS, *VELOCITY_LIMITS),
+        chosen.pop("reset_noise_scale"),
+        FRAME_SKIP,
         num_envs=num_envs,
         device=device,
         dtype=dtype,

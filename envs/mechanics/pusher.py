@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from separatrix.envs.core.number_options import read_number_options
 from separatrix.envs.core.registration import register
-from separatrix.envs.mechanics.number_options import read_number_options
 
 if TYPE_CHECKING:
     from separatrix.envs.mechanics.mujoco_environment import MujocoEnvironment
