@@ -2,7 +2,7 @@
 
 Rollouts of 10 steps in `EdgeOfReach-v0` start in the square |x|, |y| <= 2 and follow the true
 dynamics, so that no model is to blame. Rewards grow outwards, so that the way there is worth going
-(`slope` 0.1; at the default of 0.01 two critics find the bump and nothing goes astray). States
+(`--slope` 0.1; at the environment's own 0.01 two critics find the bump and nothing goes astray). States
 with 11 < max(|x|, |y|) <= 12 are met as the last next observation alone: targets hold their values,
 which nothing trains. Compared are
 
@@ -47,7 +47,7 @@ from separatrix.envs.mechanics.edge_of_reach_values import OptimalValues, optima
 from separatrix.envs.steppers.ode_environment import OdeEnvironment
 
 ID, ROLLOUT, GAMMA = "EdgeOfReach-v0", 10, 0.99
-LAYERS, BATCH, SLOPE = (64, 64), 256, 0.1
+LAYERS, BATCH = (64, 64), 256
 STARTS = 10_000
 EPISODES = 200
 
@@ -71,16 +71,16 @@ class Patched(SoftActorCritic):
         return super()._bootstrap(batch, torch.where(edge, true, next_value))
 
 
-def environment(num_envs: int) -> OdeEnvironment:
+def environment(num_envs: int, slope: float) -> OdeEnvironment:
     """Makes the environment."""
-    made = make_environment(ID, num_envs, slope=SLOPE)
+    made = make_environment(ID, num_envs, slope=slope)
     assert isinstance(made, OdeEnvironment)
     return made
 
 
-def starts(seed: int) -> Dataset:
+def starts(seed: int, slope: float) -> Dataset:
     """Records one step of episodes; only the observations they start from are used."""
-    made = environment(STARTS)
+    made = environment(STARTS, slope)
     state, observation = made.reset(STARTS * seed)
     generator = torch.Generator().manual_seed(seed)
     action = 2 * torch.rand((STARTS, 2), generator=generator) - 1
@@ -99,10 +99,10 @@ def starts(seed: int) -> Dataset:
     )
 
 
-def run(name: str, seed: int, updates: int, every: int) -> dict[str, Any]:
+def run(name: str, seed: int, updates: int, every: int, slope: float) -> dict[str, Any]:
     """Trains a method; returns what was measured every so many updates."""
     torch.set_num_threads(1)
-    made, data, begin = environment(EPISODES), starts(seed), time.perf_counter()
+    made, data, begin = environment(EPISODES, slope), starts(seed, slope), time.perf_counter()
     optimum = optimal_values(made, discount=GAMMA)
     config = OfflineConfig(
         "none",
@@ -152,10 +152,10 @@ def run(name: str, seed: int, updates: int, every: int) -> dict[str, Any]:
     }
 
 
-def kept_run(name: str, seed: int, updates: int, every: int, place: Path) -> dict[str, Any]:
+def kept_run(place: Path, *job: Any) -> dict[str, Any]:
     """Makes a run, or reads what it left before."""
     if not place.exists():
-        place.write_text(json.dumps(run(name, seed, updates, every)), encoding="utf-8")
+        place.write_text(json.dumps(run(*job)), encoding="utf-8")
     found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
     return found
 
@@ -167,9 +167,9 @@ def auc(above: torch.Tensor, below: torch.Tensor) -> float:
     return float(excess / (len(above) * len(below)))
 
 
-def best_return() -> float:
+def best_return(slope: float) -> float:
     """Return of the optimal policy of the infinite horizon, over the evaluation's episodes."""
-    made = environment(EPISODES)
+    made = environment(EPISODES, slope)
     optimum = optimal_values(made, discount=GAMMA)
     state, observation = made.reset(torch.arange(EPISODES) + evaluation_seed(0))
     total = torch.zeros(EPISODES)
@@ -184,12 +184,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--updates", type=int, default=120_000)
     parser.add_argument("--every", type=int, default=5000)
+    parser.add_argument("--slope", type=float, default=0.1, help="of the rewards outwards")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--folder", type=Path, default=Path("runs/offline_edge_of_reach"))
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    folder = arguments.folder / str(arguments.updates)
+    folder = arguments.folder / f"{arguments.updates}_{arguments.slope:g}"
     folder.mkdir(parents=True, exist_ok=True)
     context, jobs = multiprocessing.get_context("spawn"), {}
     found: dict[str, list[Any]] = {name: [] for name in METHODS}
@@ -197,8 +198,8 @@ def main() -> None:
         for seed in arguments.seeds:
             for name in METHODS:
                 place = folder / f"{name}_s{seed}.json"
-                job = (name, seed, arguments.updates, arguments.every, place)
-                jobs[pool.submit(kept_run, *job)] = (name, seed)
+                job = (name, seed, arguments.updates, arguments.every, arguments.slope)
+                jobs[pool.submit(kept_run, place, *job)] = (name, seed)
         for future, (name, seed) in jobs.items():
             result = future.result()
             found[name].append(result)
@@ -212,8 +213,9 @@ def main() -> None:
     content = {
         "rollout": ROLLOUT,
         "updates": arguments.updates,
+        "slope": arguments.slope,
         "box": LIMIT,
-        "best_return": best_return(),
+        "best_return": best_return(arguments.slope),
         "methods": found,
     }
     print(f"return of the optimal policy: {content['best_return']:.2f}")

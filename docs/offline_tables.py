@@ -149,6 +149,21 @@ def speed(content: dict[str, Any]) -> str:
     return lines("a second | ours: | OfflineRL-Kit: | ratio:", rows, content)
 
 
+def floor(content: dict[str, Any]) -> str:
+    """Shares of held-out transitions that the filter refuses, by how its reward is clamped."""
+    names = {"generated": "as published", "recorded": "ours"}
+    moved = list(content["rows"][0]["moved"])
+    rows = []
+    for key, name in names.items():
+        runs = [row for row in content["rows"] if row["floor"] == key]
+        shares = [[run["recorded"], run["proposed"], *run["moved"].values()] for run in runs]
+        rows.append([name, *(spread(column, ".1%") for column in np.array(shares).T)])
+    heading = "clamp | recorded: | proposed by the model: | " + " | ".join(
+        f"{distance} deviations off:" for distance in moved
+    )
+    return lines(heading, rows, content)
+
+
 def data(content: dict[str, Any]) -> str:
     """Speed of recording, saving and loading."""
     rows = [
@@ -194,6 +209,7 @@ TABLES = {
     "edge_of_reach": edge,
     "refrigerator errors": refrigerator_errors,
     "refrigerator ranks": refrigerator_ranks,
+    "floor": floor,
     "speed": speed,
     "data": data,
 }
