@@ -2,9 +2,9 @@
 
 Rollouts of 10 steps in `EdgeOfReach-v0` start in the square |x|, |y| <= 2 and follow the true
 dynamics, so that no model is to blame. Rewards grow outwards, so that the way there is worth going
-(`--slope` 0.1; at the environment's own 0.01 two critics find the bump and nothing goes astray). States
-with 11 < max(|x|, |y|) <= 12 are met as the last next observation alone: targets hold their values,
-which nothing trains. Compared are
+(`--slope` 0.1; at the environment's own 0.01 two critics find the bump and nothing goes astray).
+States with 11 < max(|x|, |y|) <= 12 are met as the last next observation alone: targets hold their
+values, which nothing trains. Compared are
 
     base          soft actor-critic with two critics (MBPO; MOPO without any doubt)
     patched       the same, with the true optimal values at these states
