@@ -2,8 +2,9 @@
 
 Random actions are recorded in 1024 environments side by side. A data set of 10^6 transitions of 20
 numbers that is made up is saved and loaded; a file that was just written is read from the memory of
-the system, not from the disk. Memory is the peak above what was held before, without the files that
-the system keeps; Linux alone tells it.
+the system, not from the disk. Then it is loaded and trained on, with the default sizes: an ensemble
+for one epoch, MOREC's dynamics reward, and a thousand updates of MOPO. Memory is the peak above what
+was held before, without the files that the system keeps; Linux alone tells it.
 
     python benchmarks/offline_data.py --minari --output docs/results/offline_data.json
 """
@@ -26,10 +27,14 @@ from harness import measure, origin, save, use_threads
 
 import separatrix  # noqa: F401  (registers the environments)
 from separatrix.agents.common.replay import Transitions
+from separatrix.agents.offline.config import MopoConfig, OfflineConfig
 from separatrix.agents.offline.data.collect import from_transitions, record
 from separatrix.agents.offline.data.dataset import Dataset
 from separatrix.agents.offline.data.files import load_dataset, save_dataset
 from separatrix.agents.offline.data.minari_files import save_minari
+from separatrix.agents.offline.methods import make_learner
+from separatrix.agents.offline.model.experience import ModelExperience
+from separatrix.agents.offline.model_config import FilterConfig, ModelConfig
 from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.registration import make_environment
 
@@ -37,6 +42,7 @@ ENVIRONMENTS = ("DampedPendulum-v0", "Lorenz-v0")
 NUM_ENVS, STEPS = 1024, 98
 TIMES, COLUMNS = 1000, 1000
 OBSERVATIONS, ACTIONS = 8, 3  # with the reward and the next observation 20 numbers
+UPDATES = 1000
 MINARI_ID = "benchmark/data-v0"
 
 
@@ -65,9 +71,22 @@ def with_memory(run: Callable[[], Any]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "bytes": memory("VmHWM") - before}
 
 
-def loading(path: Path) -> dict[str, float]:
-    """Loads in a process of its own, which has no freed memory to use again."""
-    command = [sys.executable, __file__, "--load", str(path)]
+def train_on(path: Path) -> None:
+    """Loads a data set and trains on it with the method that holds most."""
+    dataset = load_dataset(path)
+    model = ModelConfig(max_epochs=1, termination="learned")  # nothing is asked of the environment
+    method = MopoConfig(model=model, filter=FilterConfig())
+    config = OfflineConfig(str(path), method=method)
+    experience = ModelExperience(dataset, make_environment(ENVIRONMENTS[0], 1), config, 0)
+    experience.prepare()
+    learner = make_learner(config, OBSERVATIONS, ACTIONS, 0, "cpu", UPDATES, 0.0)
+    for _ in range(UPDATES):
+        learner.update(experience.batch(learner)[0])
+
+
+def alone(step: str, path: Path) -> dict[str, float]:
+    """Loads or trains in a process of its own, which has no freed memory to use again."""
+    command = [sys.executable, __file__, f"--{step}", str(path)]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     outcome: dict[str, float] = json.loads(found.stdout)
     return outcome
@@ -96,19 +115,24 @@ def measure_files(folder: Path, rounds: int, minari: bool) -> list[dict[str, Any
     def outcomes_in(place: Path) -> dict[tuple[str, str], dict[str, float]]:
         found = {
             ("separatrix", "save"): with_memory(lambda: save_dataset(dataset, place / "set")),
-            ("separatrix", "load"): loading(place / "set"),
+            ("separatrix", "load"): alone("load", place / "set"),
         }
         if minari:
             saved = with_memory(lambda: save_minari(dataset, place, MINARI_ID))
-            found |= {("minari", "save"): saved, ("minari", "load"): loading(place / MINARI_ID)}
+            found |= {
+                ("minari", "save"): saved,
+                ("minari", "load"): alone("load", place / MINARI_ID),
+            }
         return found
 
     outcomes = [outcomes_in(folder / str(number)) for number in range(rounds)]
+    outcomes[0] |= {("MOREC-MOPO", "train"): alone("train", folder / "0" / "set")}
     size = sum(tensor.nbytes for tensor in dataset.tensors().values())
     rows: list[dict[str, Any]] = []
     for form, step in outcomes[0]:
-        seconds = statistics.median(outcome[form, step]["seconds"] for outcome in outcomes)
-        peak = max(outcome[form, step]["bytes"] for outcome in outcomes)
+        taken = [outcome[form, step] for outcome in outcomes if (form, step) in outcome]
+        seconds = statistics.median(outcome["seconds"] for outcome in taken)
+        peak = max(outcome["bytes"] for outcome in taken)
         row = {"form": form, "step": step, "seconds": seconds, "peak_bytes": peak}
         rows.append({**row, "transitions": len(dataset), "bytes": size})
         print(
@@ -125,10 +149,14 @@ def main() -> None:
     parser.add_argument("--minari", action="store_true", help="save and load Minari's form as well")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     use_threads(1)
     if arguments.load is not None:
         print(json.dumps(with_memory(lambda: load_dataset(arguments.load))))
+        return
+    if arguments.train is not None:
+        print(json.dumps(with_memory(lambda: train_on(arguments.train))))
         return
     recording = measure_recording(arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:

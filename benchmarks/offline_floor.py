@@ -38,7 +38,8 @@ def measure(folder: Path, floor: str, seed: int) -> dict[str, Any]:
     reward = replace(SMALL_FILTER.reward, floor=floor)
     method = replace(method, filter=replace(SMALL_FILTER, reward=reward))
     environment = make_environment(dataset.metadata.environment, 1)
-    experience = ModelExperience(dataset, environment, OfflineConfig(str(folder), method), seed)
+    config = OfflineConfig(str(folder), method=method)
+    experience = ModelExperience(dataset, environment, config, seed)
     experience.prepare()
     chosen = experience.transition_filter
     assert chosen is not None

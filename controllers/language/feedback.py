@@ -50,6 +50,7 @@ class GreedyPrompt(Controller):
         if isinstance(environment, EditEnvironment):
             positions = torch.arange(environment.system.capacity, device=environment.device)
             choices = torch.cartesian_prod(positions, choices)
+        # One environment at a time: there are as many rows as choices for each.
         rows = [self._best(state, row, choices) for row in range(len(state.target))]
         return torch.stack(rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import torch
 from separatrix.agents.catalog import load_policy, train
 from separatrix.agents.common.analytic_policy.config import AnalyticPolicyConfig
 from separatrix.agents.common.analytic_policy.learner import AnalyticPolicyLearner
-from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
+from separatrix.agents.common.checkpoint import CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError, load_experiment
 from separatrix.agents.common.evaluations import Evaluations
 from separatrix.agents.common.run import Run
@@ -25,6 +24,7 @@ from separatrix.agents.common.training import TrainingResult
 from separatrix.agents.experiment import EnvironmentConfig, ExperimentConfig
 from separatrix.cli.main import run as run_command
 from separatrix.envs.core.registration import make_environment
+from tests.agents.training_runs import KilledError, assert_same, last_checkpoint, rows, train_in
 
 DEBUG = "debug/lorenz_analytic_policy"
 
@@ -36,10 +36,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-class KilledError(Exception):
-    """Stands for the death of the process."""
 
 
 class KilledRun(Run):
@@ -58,36 +54,6 @@ def experiment(**changes: Any) -> ExperimentConfig:
     assert isinstance(config.agent, AnalyticPolicyConfig)
     agent = replace(config.agent, learning_rate_schedule="linear")
     return replace(config, agent=agent, **changes)
-
-
-def train_in(root: Path, config: ExperimentConfig) -> tuple[TrainingResult, Run]:
-    with Run.create(root, config.environment.id, "analytic", config.seed, config) as run:
-        return train(config, run), run
-
-
-def last_checkpoint(run: Run) -> Checkpoint:
-    checkpoint = run.latest_checkpoint()
-    assert checkpoint is not None
-    return checkpoint
-
-
-def rows(run: Run) -> list[tuple[int, str, str]]:
-    """Everything logged but the wall-clock times."""
-    with (run.folder / "metrics.csv").open() as file:
-        return [
-            (int(row["step"]), row["tag"], row["value"])
-            for row in csv.DictReader(file)
-            if not row["tag"].startswith("time/")
-        ]
-
-
-def assert_same(left: Run, right: Run) -> None:
-    one, other = last_checkpoint(left), last_checkpoint(right)
-    assert (one.step, one.state) == (other.step, other.state)
-    assert one.tensors.keys() == other.tensors.keys()
-    different = [n for n, t in one.tensors.items() if not torch.equal(t, other.tensors[n])]
-    assert different == []
-    assert rows(left) == rows(right)
 
 
 @pytest.fixture(scope="module")

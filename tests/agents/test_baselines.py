@@ -1,7 +1,6 @@
 """Training of PPO, SAC and TD3 on a task small enough to be solved in seconds."""
 
 import copy
-import csv
 import json
 import random
 import shutil
@@ -41,6 +40,7 @@ from separatrix.envs.core.state import State
 from separatrix.envs.core.stream import INITIAL_STATE, PROCESS_NOISE, Stream
 from separatrix.envs.core.system import System
 from separatrix.envs.core.task import Task
+from tests.agents.training_runs import last_checkpoint, rows, train_in
 
 ID = "separatrix/TestTarget-v0"
 HORIZON = 20
@@ -157,27 +157,6 @@ def experiment(agent: ModelFreeConfig, **changes: Any) -> ExperimentConfig:
         evaluation=EvaluationConfig(episodes=8, every=500),
     )
     return replace(config, **changes)
-
-
-def train_in(root: Path, config: ExperimentConfig) -> tuple[TrainingResult, Run]:
-    with Run.create(root, ID, config.agent.algorithm, config.seed, config) as run:
-        return train(config, run), run
-
-
-def rows(run: Run) -> list[tuple[int, str, str]]:
-    """Everything logged but the wall-clock times."""
-    with (run.folder / "metrics.csv").open() as file:
-        return [
-            (int(row["step"]), row["tag"], row["value"])
-            for row in csv.DictReader(file)
-            if not row["tag"].startswith("time/")
-        ]
-
-
-def last_checkpoint(run: Run) -> Checkpoint:
-    checkpoint = run.latest_checkpoint()
-    assert checkpoint is not None
-    return checkpoint
 
 
 def assert_same_checkpoint(left: Checkpoint, right: Checkpoint) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,6 +34,7 @@ from separatrix.agents.group_relative.learner import (
 from separatrix.agents.group_relative.policy import ChoicePolicy
 from separatrix.controllers.evaluation import evaluate
 from separatrix.envs.core.registration import make_environment
+from tests.agents.training_runs import rows
 
 PPO = MaskablePPOConfig(
     rollout_steps=16, batch_size=32, epochs=2, policy_layers=(16,), value_layers=(16,)
@@ -63,16 +63,6 @@ def experiment(
         checkpoint_every=128,
         evaluation=EvaluationConfig(episodes=4),
     )
-
-
-def rows(run: Run) -> list[tuple[int, str, str]]:
-    """Everything logged but the wall-clock times."""
-    with (run.folder / "metrics.csv").open() as file:
-        return [
-            (int(row["step"]), row["tag"], row["value"])
-            for row in csv.DictReader(file)
-            if not row["tag"].startswith("time/")
-        ]
 
 
 @pytest.mark.parametrize("name", ["PromptToken-v0", "PromptEdit-v0", "PromptDialogue-v0"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 
 from separatrix.agents.catalog import load_policy, train
-from separatrix.agents.common.checkpoint import Checkpoint, CheckpointError
+from separatrix.agents.common.checkpoint import CheckpointError
 from separatrix.agents.common.configuration import ConfigurationError, load_experiment
 from separatrix.agents.common.metrics import read_metrics
 from separatrix.agents.common.run import Run
@@ -35,6 +34,7 @@ from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.core.wrappers import ActionDelay
 from tests.agents.offline_learners import METHODS
+from tests.agents.training_runs import KilledError, assert_same, last_checkpoint, rows, train_in
 
 PENDULUM = "separatrix/DampedPendulum-v0"
 REFERENCES = References(10.0, 210.0, 32, "somebody")
@@ -73,40 +73,6 @@ def experiment(folder: Path, kind: str = "td3_bc", **changes: Any) -> Experiment
 def changed(config: ExperimentConfig, **changes: Any) -> ExperimentConfig:
     """An experiment whose agent has other hyper-parameters."""
     return replace(config, agent=replace(config.agent, **changes))
-
-
-def train_in(root: Path, config: ExperimentConfig) -> tuple[TrainingResult, Run]:
-    with Run.create(root, config.environment.id, "offline", config.seed, config) as run:
-        return train(config, run), run
-
-
-def last_checkpoint(run: Run) -> Checkpoint:
-    checkpoint = run.latest_checkpoint()
-    assert checkpoint is not None
-    return checkpoint
-
-
-def rows(run: Run) -> list[tuple[int, str, str]]:
-    """Everything logged but the wall-clock times."""
-    with (run.folder / "metrics.csv").open() as file:
-        return [
-            (int(row["step"]), row["tag"], row["value"])
-            for row in csv.DictReader(file)
-            if not row["tag"].startswith("time/")
-        ]
-
-
-def assert_same(left: Run, right: Run) -> None:
-    one, other = last_checkpoint(left), last_checkpoint(right)
-    assert (one.step, one.state) == (other.step, other.state)
-    assert one.tensors.keys() == other.tensors.keys()
-    different = [n for n, t in one.tensors.items() if not torch.equal(t, other.tensors[n])]
-    assert different == []
-    assert rows(left) == rows(right)
-
-
-class KilledError(Exception):
-    """Stands for the death of the process."""
 
 
 class KilledRun(Run):

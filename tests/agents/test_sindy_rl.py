@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 from dataclasses import replace
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 
 from separatrix.agents.catalog import load_policy, train
-from separatrix.agents.common.checkpoint import Checkpoint
 from separatrix.agents.common.configuration import ConfigurationError, load_experiment
 from separatrix.agents.common.run import Run
 from separatrix.agents.common.stable_baselines3.config import PPOConfig, SACConfig
@@ -38,6 +36,7 @@ from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.core.wrappers import ObservationNoise
+from tests.agents.training_runs import last_checkpoint, rows
 
 PPO = PPOConfig(rollout_steps=8, batch_size=64, epochs=1, policy_layers=(8,), value_layers=(8,))
 SAC = SACConfig(
@@ -79,22 +78,6 @@ def train_in(folder: Path, config: ExperimentConfig, kind: type[Run] = Run) -> R
     with kind.create(folder, config.environment.id, "sindy_rl", config.seed, config) as run:
         train(config, run)
     return run
-
-
-def rows(run: Run) -> list[tuple[int, str, str]]:
-    """Everything logged but the wall-clock times."""
-    with (run.folder / "metrics.csv").open() as file:
-        return [
-            (int(row["step"]), row["tag"], row["value"])
-            for row in csv.DictReader(file)
-            if not row["tag"].startswith("time/")
-        ]
-
-
-def last_checkpoint(run: Run) -> Checkpoint:
-    checkpoint = run.latest_checkpoint()
-    assert checkpoint is not None
-    return checkpoint
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -170,7 +170,7 @@ def test_vectors_do_at_least_what_their_nearest_tokens_do() -> None:
         soft_search(problem(place="after"), 2)
 
 
-def test_several_instances_need_prompts_of_their_own() -> None:
+def test_prompts_hold_no_token_that_is_not_allowed() -> None:
     asked = problem("nsc")
     found = grow(asked, 2, width=4)
     for row in range(3):

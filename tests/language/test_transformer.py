@@ -1,10 +1,9 @@
 """Our decoder beside that of transformers, and what batches and memories must not change."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
+from separatrix.envs.language import character_training
 from separatrix.envs.language.character_model import load_character_model
 from separatrix.envs.language.llama import LlamaModel, Tokenizer
 from separatrix.envs.language.transformer import Shape, Transformer
@@ -153,16 +152,10 @@ def test_the_shipped_model_has_learned_english(model: LlamaModel) -> None:
     assert -found.gather(2, wanted).mean() < 1.5
 
 
-def test_training_begins_to_learn(tmp_path: Path) -> None:
-    from separatrix.envs.language import character_training
-
+def test_training_begins_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(character_training, "STEPS", 60)
     text = character_training.read_text()[:30_000]
-    steps = character_training.STEPS
-    try:
-        character_training.STEPS = 60
-        _, losses = character_training.train(text, "".join(sorted(set(text))), 0)
-    finally:
-        character_training.STEPS = steps
+    _, losses = character_training.train(text, "".join(sorted(set(text))), 0)
     assert losses["held_out"] < 3.2
 
 
