@@ -3,8 +3,8 @@
 Random actions are recorded in 1024 environments side by side. A data set of 10^6 transitions of 20
 numbers that is made up is saved and loaded; a file that was just written is read from the memory of
 the system, not from the disk. Then it is loaded and trained on, with the default sizes: an ensemble
-for one epoch, MOREC's dynamics reward, and a thousand updates of MOPO. Memory is the peak above what
-was held before, without the files that the system keeps; Linux alone tells it.
+for one epoch, MOREC's dynamics reward, and a thousand updates of MOPO. Memory is the peak above
+what was held before, without the files that the system keeps; Linux alone tells it.
 
     python benchmarks/offline_data.py --minari --output docs/results/offline_data.json
 """

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 import separatrix  # noqa: F401  (registers the environments)
+from separatrix.agents.offline.data.collect import record
 from separatrix.agents.offline.data.dataset import Dataset, DatasetError, References, numbered
+from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.registration import make_environment
 from tests.agents.offline_datasets import LENGTHS, TERMINATED, make_dataset
 
@@ -38,6 +40,16 @@ def test_the_environment_must_have_the_same_sizes() -> None:
     dataset = make_dataset()  # 3 observations, 2 actions
     with pytest.raises(DatasetError, match="action: the data have 2 components; allowed: 1"):
         dataset.check_fits(make_environment("Lorenz-v0"))
+
+
+def test_observations_must_lie_in_the_space_of_the_environment() -> None:
+    """Lorenz' system and a pendulum have as many observations and actions."""
+    environment = make_environment("Lorenz-v0", 4)
+    dataset = record(environment, RandomController(environment, 0), 1600, 0)
+    dataset.check_fits(environment)
+    message = r"row \d+ \(episode 0, step \d+\): observation\[\d\]: got .*; allowed: numbers of the"
+    with pytest.raises(DatasetError, match=message):
+        dataset.check_fits(make_environment("DampedPendulum-v0"))
 
 
 @pytest.mark.parametrize("last", [[True], [False, False, True], [True, True, False, True]])

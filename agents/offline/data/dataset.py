@@ -14,6 +14,9 @@ from separatrix.agents.common.replay import Transitions
 from separatrix.envs.core.actions import require_continuous
 from separatrix.envs.core.environment import Environment
 
+ROUNDING = 1e-5
+"""Relative error of numbers that were stored, by which they may lie beyond a bound."""
+
 
 class DatasetError(ValueError):
     """Recorded data are faulty or do not fit; the message names the place."""
@@ -157,7 +160,8 @@ class Dataset:
         """Refuses an environment with other spaces.
 
         Raises:
-            DatasetError: Observations or actions have another size.
+            DatasetError: Observations or actions have another size, or observations lie outside of
+                the space.
         """
         try:
             actions = require_continuous(environment, "a data set").shape[0]
@@ -171,6 +175,12 @@ class Dataset:
                     f"{name}: the data have {size} components; allowed: {allowed}, those of the "
                     "environment"
                 )
+        space = environment.observation_space
+        for name in ("observation", "next_observation"):
+            values = getattr(self, name)
+            low, high = (torch.as_tensor(b).to(values) for b in (space.low, space.high))
+            wrong = (values < low - ROUNDING * low.abs()) | (values > high + ROUNDING * high.abs())
+            self._refuse(wrong, name, values, "numbers of the environment's observation space")
 
     def _check_shapes(self) -> None:
         if self.reward.ndim != 1 or len(self.reward) == 0:
