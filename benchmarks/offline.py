@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from harness import origin, save
 
 from separatrix.agents.catalog import train
+from separatrix.agents.common.configuration import differences, experiment_data
 from separatrix.agents.common.run import Run
 from separatrix.agents.experiment import EnvironmentConfig, EvaluationConfig, ExperimentConfig
 from separatrix.agents.offline.config import (
@@ -201,15 +203,21 @@ def experiment(study: Study, folder: Path, name: str, seed: int) -> ExperimentCo
     )
 
 
+def written(config: Path) -> Any:
+    """Reads the configuration of a run as it was written, with no default of today filled in."""
+    return yaml.safe_load(config.read_text(encoding="utf-8"))
+
+
 def run(config: ExperimentConfig, folder: Path) -> dict[str, Any]:
     """Trains, or goes on training, or finds that all is done; returns what was measured."""
-    done = folder / "result.json"
+    done, started = folder / "result.json", sorted(folder.glob("*/*/*/config.yaml"))
+    if started and (changes := differences(written(started[-1]), experiment_data(config))):
+        raise ValueError(f"{folder}: was begun with {'; '.join(changes)}; allowed: another folder")
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
     torch.set_num_threads(1)
     begin = time.perf_counter()
-    started = sorted(folder.glob("*/*/*/config.yaml"))
     if started:
         training = Run.resume(started[-1].parent)
     else:
