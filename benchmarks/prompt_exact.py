@@ -6,7 +6,9 @@ The plant is the character model. All prompts of one and two characters are trie
 are cut from `python`'s topics; texts with at least ten reachable outputs are kept, and each output
 that is reached by two characters and not without is a target, at most `--targets` of a text. Every
 search is then asked for a prompt of two characters that does not hold the target, and what it finds
-is compared with the best one. Random search has as many tokens as the coordinate gradients read.
+is compared with the best one. Random search has as many tokens as coordinate gradients read. The
+agent is trained on each pair anew, by group-relative policy gradients, and writes what it then
+thinks best; what it happened to hit on the way does not count.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import torch
 from harness import origin, save, use_threads
 from torch import Tensor
 
+from separatrix.agents.group_relative.config import GroupRelativeConfig
+from separatrix.agents.group_relative.learner import GroupRelativeLearner
 from separatrix.controllers.language.coordinate_gradient import (
     CoordinateGradientConfig,
     coordinate_gradient,
@@ -32,6 +36,7 @@ from separatrix.controllers.language.reachable import (
     sample_outputs,
 )
 from separatrix.controllers.language.searches import enumerate_outputs, grow, random_search
+from separatrix.envs.core.registration import make_environment
 from separatrix.envs.language.models import find_model
 from separatrix.envs.language.prompts import Arrangement
 from separatrix.envs.language.texts import read_tokens
@@ -40,6 +45,9 @@ LENGTH, TEXT, LEAST = 2, 16, 10
 """Characters of prompts and texts, and reachable outputs of a text that is kept."""
 SHARE, CONFIDENCE, REPEATS = 0.01, 0.95, 200
 """Of the estimate from random prompts."""
+
+EPISODES, ROUNDS = 256, 12
+"""Of the training of an agent on a pair."""
 
 Search = Callable[[Problem], Solution]
 
@@ -77,6 +85,33 @@ def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
 def problem(text: Tensor, target: Tensor) -> Problem:
     """Makes a problem with prompts before the text."""
     return Problem(Arrangement(find_model("character"), "before", 0), text, target)
+
+
+def learn(asked: Problem) -> Solution:
+    """Trains an agent on each pair; returns the prompts that it writes in the end."""
+    model, found = asked.arrangement.model, Solution.start(asked)
+    config = GroupRelativeConfig(group_size=EPISODES, entropy_coefficient=0.01)
+    for row in found.open:
+        options = {
+            "fixed_text": model.decode(asked.text[row].tolist()),
+            "fixed_target": model.decode(asked.target[row].tolist()),
+            "prompt_length": LENGTH,
+        }
+        plant = make_environment("PromptToken-v0", EPISODES, horizon=LENGTH, **options)
+        learner = GroupRelativeLearner(plant, config, 0)
+        for _ in range(ROUNDS):
+            learner.round()
+        each = TEXT + 1 + (LENGTH + 1) / 2  # tokens that a step reads, in the mean
+        asked.meter.tokens[row] += int(learner.steps * each)
+        acting = make_environment("PromptToken-v0", 1, horizon=LENGTH, **options)
+        controller = learner.controller(acting)
+        state, observation = acting.reset(0)
+        for _ in range(LENGTH):
+            state, observation, *_ = acting.step(state, controller.act(observation, state))
+            prompt = state.prompt[:, : int(state.length[0])]
+            value, hit = (part[:, 0] for part in asked.evaluate(prompt[:, None], row[None]))
+            found.take(asked, row[None], prompt, value, hit)
+    return found
 
 
 def best_of_all(asked: Problem) -> Tensor:
@@ -121,6 +156,7 @@ def main() -> None:
         "greedy": lambda asked: grow(asked, LENGTH),
         "beam of 8": lambda asked: grow(asked, LENGTH, width=8),
         "coordinate gradients": lambda asked: coordinate_gradient(asked, LENGTH, config),
+        "agent": learn,
         "random": lambda asked: random_search(asked, LENGTH, config.iterations * config.candidates),
     }
     rows = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.language.prompts import Arrangement
-from separatrix.envs.language.reading import Reading
+from separatrix.envs.language.reading import Reading, read
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Meter:
 class Problem:
     """Texts with targets, all of the same lengths.
 
+    Where prompts of a target of one token stand behind their texts, each text is read once.
+
     Attributes:
         arrangement: The plant, and where prompts stand.
         text: The texts.
@@ -53,6 +56,7 @@ class Problem:
     def __post_init__(self) -> None:
         """Begin to count."""
         self.meter = Meter.new(len(self.text), self.text.device)
+        self._memories: dict[int, Any] = {}
 
     @property
     def instances(self) -> int:
@@ -79,15 +83,20 @@ class Problem:
         Returns:
             The logarithms of the probabilities of the targets, and whether they are hit.
         """
-        some, candidates, _ = prompts.shape
+        some, candidates, length = prompts.shape
+        self.meter.prompts.index_add_(0, rows, torch.full_like(rows, candidates))
+        if self.arrangement.place == "after" and length and self.target.shape[1] == 1:
+            each = [self._append(prompts[i], row) for i, row in enumerate(rows.tolist())]
+            return torch.stack([r.log_probability for r in each]), torch.stack(
+                [r.hit for r in each]
+            )
         flat, index = prompts.flatten(0, 1), rows.repeat_interleave(candidates)
-        values, hits = list[Tensor](), list[Tensor]()
-        for part in self.parts(len(flat), flat.shape[1]):
+        values, hits = [], list[Tensor]()
+        for part in self.parts(len(flat), length):
             reading, tokens = self._read(flat[part], index[part])
             self.meter.tokens.index_add_(0, index[part], tokens)
             values.append(reading.log_probability)
             hits.append(reading.hit)
-        self.meter.prompts.index_add_(0, rows, torch.full_like(rows, candidates))
         return torch.cat(values).view(some, -1), torch.cat(hits).view(some, -1)
 
     def confirm(
@@ -124,6 +133,24 @@ class Problem:
         """Yields the rows of as many texts under prompts as the model reads at a time."""
         tokens = length + self.text.shape[1] + self.target.shape[1]
         yield from self.arrangement.model.parts(count, tokens, self.target.shape[1])
+
+    def _append(self, prompts: Int64[Tensor, "candidates prompt"], row: int) -> Reading:
+        """Reads prompts behind the text of an instance, which is read once."""
+        model, length = self.arrangement.model, prompts.shape[1]
+        if row not in self._memories:
+            sink = [] if self.arrangement.sink is None else [self.arrangement.sink]
+            known = torch.cat((self.text.new_tensor(sink), self.text[row]))
+            self._memories[row] = model.remember(known)
+            self.meter.tokens[row] += len(known)
+        found = [
+            model.log_probabilities_after(
+                self._memories[row], prompts[part], torch.full_like(prompts[part, 0], length)
+            )
+            for part in self.parts(len(prompts), length)
+        ]
+        self.meter.tokens[row] += prompts.numel()
+        every = torch.cat(found)
+        return read(every[:, None], self.target[row].expand(len(every), -1), every)
 
     def _read(self, prompts: Tensor, rows: Tensor) -> tuple[Reading, Tensor]:
         length = torch.full_like(rows, prompts.shape[1])

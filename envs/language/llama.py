@@ -44,7 +44,7 @@ class LlamaModel(LanguageModel):
         writable: Bool[Tensor, " vocabulary"],
         sink: int,
     ) -> None:
-        self.name, self._transformer, self._tokenizer = name, transformer, tokenizer
+        self.name, self.transformer, self._tokenizer = name, transformer, tokenizer
         transformer.requires_grad_(False)
         self.embedding = transformer.embedding.detach()
         self.device, self.dtype = self.embedding.device, self.embedding.dtype
@@ -69,17 +69,17 @@ class LlamaModel(LanguageModel):
         count: int = 1,
     ) -> Float[Tensor, "batch count vocabulary"]:
         """Returns the logarithms of the probabilities of next tokens, differentiably."""
-        if not self._transformer.separate:
+        if not self.transformer.separate:
             embeddings = embeddings[:, : int(lengths.max())]
         if embeddings.shape[1] > self.context:
             got, allowed = embeddings.shape[1], self.context
             raise ValueError(f"got texts of {got} tokens; allowed for {self.name}: {allowed}")
-        return self._heads(self._transformer(embeddings), lengths, count)
+        return self._heads(self.transformer(embeddings), lengths, count)
 
     def remember(self, tokens: Int64[Tensor, " tokens"]) -> Memory:
         """Reads a text once, with which others begin."""
         with torch.no_grad():
-            return self._transformer.remember(self.embedding[tokens][None])
+            return self.transformer.remember(self.embedding[tokens][None])
 
     def log_probabilities_after(
         self,
@@ -89,13 +89,13 @@ class LlamaModel(LanguageModel):
     ) -> Float[Tensor, "batch vocabulary"]:
         """Does what `log_probabilities` does for texts behind one that was read before."""
         with torch.no_grad():
-            found = self._transformer(self.embedding[tokens], memory)
+            found = self.transformer(self.embedding[tokens], memory)
             return self._heads(found, lengths, 1)[:, 0]
 
     def _heads(
         self, found: Float[Tensor, "batch tokens width"], lengths: Tensor, count: int
     ) -> Float[Tensor, "batch count vocabulary"]:
-        return self._transformer.logits(last(found, lengths, count)).log_softmax(-1)
+        return self.transformer.logits(last(found, lengths, count)).log_softmax(-1)
 
 
 def find_writable(

@@ -59,6 +59,15 @@ class Memory(NamedTuple):
     values: Float[Tensor, "layers key_heads tokens head"]
 
 
+class Block(NamedTuple):
+    """What a block made of texts."""
+
+    inputs: Float[Tensor, "batch tokens width"]
+    """Of its attention."""
+    keys: Float[Tensor, "batch key_heads tokens head"]
+    values: Float[Tensor, "batch key_heads tokens head"]
+
+
 class Transformer(nn.Module):
     """The decoder.
 
@@ -74,10 +83,12 @@ class Transformer(nn.Module):
         shape: Sizes.
         separate: Whether rows are computed apart.
         embedding: Embeddings of the vocabulary, (vocabulary, width).
+        cosine: Of the angles by which positions turn pairs of components, (context, pairs).
+        sine: The same.
     """
 
-    _cosine: Tensor
-    _sine: Tensor
+    cosine: Tensor
+    sine: Tensor
 
     def __init__(self, shape: Shape, *, separate: bool = False) -> None:
         super().__init__()
@@ -104,8 +115,8 @@ class Transformer(nn.Module):
         half = width // shape.heads // 2
         slowness = shape.rotary_base ** (torch.arange(half, dtype=torch.float64) / half)
         angle = torch.arange(shape.context, dtype=torch.float64)[:, None] / slowness
-        self.register_buffer("_cosine", angle.cos().float(), persistent=False)
-        self.register_buffer("_sine", angle.sin().float(), persistent=False)
+        self.register_buffer("cosine", angle.cos().float(), persistent=False)
+        self.register_buffer("sine", angle.sin().float(), persistent=False)
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draws weights for training: normal numbers of deviation 0.02, smaller where they add."""
@@ -134,10 +145,15 @@ class Transformer(nn.Module):
 
     def remember(self, embeddings: Float[Tensor, "1 tokens width"]) -> Memory:
         """Reads the beginning of texts once."""
-        kept = list[tuple[Tensor, Tensor]]()
-        self._read(embeddings, None, kept)
-        keys, values = zip(*kept, strict=True)
+        blocks = self.trace(embeddings)
+        keys, values = ([block[i] for block in blocks] for i in (1, 2))
         return Memory(torch.cat(keys), torch.cat(values))
+
+    def trace(self, embeddings: Float[Tensor, "batch tokens width"]) -> list[Block]:
+        """Reads texts, and returns what each block made of them."""
+        kept = list[Block]()
+        self._read(embeddings, None, kept)
+        return kept
 
     def logits(
         self, found: Float[Tensor, "batch tokens width"]
@@ -149,12 +165,12 @@ class Transformer(nn.Module):
         self,
         values: Tensor,
         memory: Memory | None,
-        kept: list[tuple[Tensor, Tensor]] | None = None,
+        kept: list[Block] | None = None,
     ) -> Tensor:
-        """Does what `forward` does; the keys and values of each block are put into `kept`."""
+        """Does what `forward` does; what each block made of it is put into `kept`."""
         shape, (batch, tokens, _) = self.shape, values.shape
         known = 0 if memory is None else memory.keys.shape[2]
-        tables: tuple[Tensor, Tensor] = (self._cosine, self._sine)
+        tables: tuple[Tensor, Tensor] = (self.cosine, self.sine)
         rotation = [table[known : known + tokens] for table in tables]
         mask = None
         if memory is not None:
@@ -173,7 +189,7 @@ class Transformer(nn.Module):
             )
             query, key = rotated(query, *rotation), rotated(key, *rotation)
             if kept is not None:
-                kept.append((key, value))
+                kept.append(Block(seen, key, value))
             if memory is not None:
                 before = memory.keys[block], memory.values[block]
                 past = (part.expand(batch, -1, -1, -1) for part in before)

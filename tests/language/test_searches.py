@@ -54,6 +54,23 @@ def test_one_greedy_token_is_the_best_of_all(place: str) -> None:
             assert len(found.prompts[row]) == 1
 
 
+def test_texts_that_are_read_once_give_what_whole_texts_do() -> None:
+    asked = problem(place="after")
+    prompts = torch.randint(1, 90, (3, 5, 2), generator=torch.Generator().manual_seed(0))
+    rows = torch.arange(3)
+    value, hit = asked.evaluate(prompts, rows)
+    length = torch.full((15,), 2)
+    each = rows.repeat_interleave(5)
+    whole, *_ = asked.arrangement.read(
+        prompts.flatten(0, 1), length, asked.text[each], asked.target[each]
+    )
+    torch.testing.assert_close(value.flatten(), whole.log_probability)
+    assert torch.equal(hit.flatten(), whole.hit)
+    assert asked.meter.tokens.tolist() == [1 + asked.text.shape[1] + 10] * 3
+    asked.evaluate(prompts, rows)
+    assert asked.meter.tokens.tolist() == [1 + asked.text.shape[1] + 20] * 3
+
+
 def test_a_hit_is_found_where_there_is_one(exact: tuple[torch.Tensor, torch.Tensor]) -> None:
     tokens, wanted, expected = MODEL.writable.nonzero()[:, 0], "", []
     for choices in exact[0]:
