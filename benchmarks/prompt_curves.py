@@ -35,6 +35,7 @@ from separatrix.envs.core.stream import Stream
 from separatrix.envs.language.instances import Instances
 from separatrix.envs.language.models import find_model
 from separatrix.envs.language.prompts import Arrangement
+from separatrix.envs.language.reading import Goal
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 10)
 CONFIG = CoordinateGradientConfig(iterations=10)
@@ -72,7 +73,9 @@ def search(group: Group, source: str, part: slice, seed: int) -> dict[str, Any]:
     instances = Instances(arrangement, source, group.text_length, group.target, 1, 75)
     states = torch.arange(part.start, part.stop)
     drawn, _ = instances.draw(Stream.start(1000 * seed + states))
-    text, target = (both.repeat_interleave(group.each, 0) for both in (drawn.text, drawn.target))
+    text, target = (
+        both.repeat_interleave(group.each, 0) for both in (drawn.text, drawn.goal.target)
+    )
     if group.each > 1:
         target = _likely(arrangement, text, group.each, 1000 * seed + part.start)
     asked, begin = Problem(arrangement, text, target), time.perf_counter()
@@ -94,7 +97,7 @@ def _likely(arrangement: Arrangement, text: torch.Tensor, each: int, seed: int) 
     """Draws so many of the 75 likeliest tokens but the first for each text, none of them twice."""
     generator = torch.Generator().manual_seed(seed)
     empty, none = text[:, :0], torch.zeros(len(text), dtype=torch.int64)
-    _, found, _ = arrangement.read(empty, none, text, text[:, :1])
+    _, found, _ = arrangement.read(empty, none, text, Goal(text[:, :1]))
     known = found[:, 0].masked_fill(~arrangement.model.writable, -torch.inf)
     order = known.argsort(dim=1, descending=True)
     ranks = [1 + torch.randperm(74, generator=generator)[:each] for _ in range(len(text) // each)]
@@ -106,9 +109,9 @@ def exhaustive(source: str, seed: int) -> dict[str, Any]:
     model = find_model("smollm2")
     arrangement = Arrangement(model, "before", model.sink)
     instances = Instances(arrangement, source, 8, "truth", 1, 75)
-    (text, target, uncontrolled, *_), _ = instances.draw(Stream.start(torch.tensor([seed])))
+    (text, goal, uncontrolled, *_), _ = instances.draw(Stream.start(torch.tensor([seed])))
     begin = time.perf_counter()
-    choices, largest = enumerate_outputs(Problem(arrangement, text, target), 1)
+    choices, largest = enumerate_outputs(Problem(arrangement, text, goal.target), 1)
     first, counts = int(uncontrolled.argmax()), choices[0].bincount()
     reached = {model.decode([y]): int(counts[y]) for y in counts.nonzero()[:, 0].tolist()}
     gain = (largest[0] - uncontrolled[0])[uncontrolled[0].topk(50).indices]

@@ -57,6 +57,8 @@ def coordinate_gradient(
     device = problem.text.device
     generator = torch.Generator(device).manual_seed(seed)
     rows = found.open
+    if len(rows) == 0:
+        return found
     current = draw_prompts(problem, rows, (1, length), generator)[:, 0]
     if start is not None:
         for i, row in enumerate(rows.tolist()):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from separatrix.envs.language.prompts import Arrangement
-from separatrix.envs.language.reading import Reading, read
+from separatrix.envs.language.reading import Goal, Reading, read
 
 
 @dataclass
@@ -43,6 +43,9 @@ class Problem:
         arrangement: The plant, and where prompts stand.
         text: The texts.
         target: What each is to be followed by.
+        wanted: Logarithms of the probabilities that the next token is to have, whose likeliest one
+            is the target; None for the target itself.
+        tolerance: See `Goal`.
         forbid_target: Whether prompts may not hold tokens of the target.
         meter: What the model was asked so far.
     """
@@ -51,6 +54,8 @@ class Problem:
     text: Int64[Tensor, "instance text"]
     target: Int64[Tensor, "instance count"]
     forbid_target: bool = True
+    wanted: Float[Tensor, "instance vocabulary"] | None = None
+    tolerance: float = 0.1
     meter: Meter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +67,11 @@ class Problem:
     def instances(self) -> int:
         """Number of texts."""
         return len(self.text)
+
+    @property
+    def goal(self) -> Goal:
+        """What the texts are to be followed by."""
+        return Goal(self.target, self.wanted, self.tolerance)
 
     @property
     def allowed(self) -> Bool[Tensor, "instance vocabulary"]:
@@ -120,8 +130,8 @@ class Problem:
             tokens, lengths = self.arrangement.tokens(prompts[part], each, text, target)
             embeddings = model.embedding[tokens].requires_grad_()
             log_probabilities = model.log_probabilities_of(embeddings, lengths, target.shape[1])
-            chosen = log_probabilities.gather(2, target[..., None])
-            (slope,) = torch.autograd.grad(chosen.sum(), embeddings)
+            value = self.goal[rows[part]].value(log_probabilities)
+            (slope,) = torch.autograd.grad(value.sum(), embeddings)
             first = 0 if self.arrangement.sink is None else 1
             if self.arrangement.place == "after":
                 first += self.text.shape[1]
@@ -150,11 +160,12 @@ class Problem:
         ]
         self.meter.tokens[row] += prompts.numel()
         every = torch.cat(found)
-        return read(every[:, None], self.target[row].expand(len(every), -1), every)
+        goal = self.goal[torch.full((len(every),), row, device=every.device)]
+        return read(every[:, None], goal, every)
 
     def _read(self, prompts: Tensor, rows: Tensor) -> tuple[Reading, Tensor]:
         length = torch.full_like(rows, prompts.shape[1])
-        found = self.arrangement.read(prompts, length, self.text[rows], self.target[rows])
+        found = self.arrangement.read(prompts, length, self.text[rows], self.goal[rows])
         return found[0], found[2]
 
 

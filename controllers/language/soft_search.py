@@ -54,9 +54,9 @@ def soft_search(
     kept, hit = vectors.detach().clone(), torch.zeros_like(rows, dtype=torch.bool)
     for _ in range(steps):
         found = _log_probabilities(problem, vectors * unit)
-        value = found.gather(2, problem.target[..., None])[..., 0].sum(1)
+        value = problem.goal.value(found)
         with torch.no_grad():
-            now = (found.argmax(2) == problem.target).all(1)
+            now = problem.goal.hit(found)
             better = (value > best) & (now >= hit) | (now & ~hit)
             best = torch.where(better, value, best)
             kept = torch.where(better[:, None, None], vectors, kept)

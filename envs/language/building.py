@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BACKENDS = ("auto", "torch")
 OBSERVATIONS = ("features", "tokens")
 REWARDS = ("gain", "hit")
+TOLERANCE = {"tolerance": (0.1, 1e-3, 10.0)}
+"""Default, smallest and largest divergence of a distribution that is reached, in nats."""
 INSTANCES: dict[str, Any] = {
     "model": "character",
     "texts": "sentences",
@@ -34,6 +36,7 @@ INSTANCES: dict[str, Any] = {
     "target_rank": 20,
     "fixed_text": None,
     "fixed_target": None,
+    "tolerance": TOLERANCE["tolerance"][0],
     "sink": "auto",
 }
 """Options of texts and targets."""
@@ -98,6 +101,7 @@ def make_instances(
         found["target_rank"],
         found["fixed_text"],
         found["fixed_target"],
+        read_number_options(options, TOLERANCE)["tolerance"],
     )
 
 

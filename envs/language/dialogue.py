@@ -65,13 +65,14 @@ class DialogueSystem(TextSystem):
             stream,
             none,
             torch.cat((drawn.text, blank), 1),
-            drawn.target.clone(),
+            drawn.goal.target.clone(),
+            drawn.wanted,
             drawn.uncontrolled,
             drawn.reading.features,
             drawn.forward_tokens,
             none + drawn.text.shape[1],
             drawn.uncontrolled.clone(),
-            torch.full_like(drawn.target, YIELD),
+            torch.full_like(drawn.goal.target, YIELD),
         )
 
     def advance(self, state: DialogueState, control: Int64[Tensor, " batch"]) -> DialogueState:
@@ -112,7 +113,7 @@ class DialogueSystem(TextSystem):
     def _read(self, state: DialogueState) -> DialogueState:
         nothing = state.text[:, :0]
         reading, found, lengths = self.instances.arrangement.read(
-            state.text, state.length, nothing, state.target, state.uncontrolled
+            state.text, state.length, nothing, self.goal(state), state.uncontrolled
         )
         return replace(
             state,

@@ -12,23 +12,29 @@ from torch import Tensor
 from separatrix.envs.core.stream import INITIAL_STATE, TARGET, Stream
 from separatrix.envs.language.checks import read_count, read_word, require
 from separatrix.envs.language.prompts import Arrangement
-from separatrix.envs.language.reading import Reading, read
+from separatrix.envs.language.reading import Goal, Reading, read
 from separatrix.envs.language.texts import read_tokens
 
-RULES = ("truth", "top", "uniform", "random")
+RULES = ("truth", "top", "uniform", "random", "distribution")
 
 
 class Pairs(NamedTuple):
     """Texts, their targets, and what the model says of them without control."""
 
     text: Int64[Tensor, "batch text"]
-    target: Int64[Tensor, "batch count"]
+    goal: Goal
     uncontrolled: Float[Tensor, "batch vocabulary"]
     """Logarithms of the probabilities of the first token of the target."""
     reading: Reading
     """Of the targets."""
     forward_tokens: Int64[Tensor, " batch"]
     """Tokens that the model read for this."""
+
+    @property
+    def wanted(self) -> Float[Tensor, "batch wanted"]:
+        """The wanted distributions, of no token for targets."""
+        found = self.goal.wanted
+        return self.uncontrolled[:, :0] if found is None else found
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,13 @@ class Instances:
         target: What targets are: the "truth", the tokens that follow in the source; one of the
             "top" `target_rank` tokens of the model itself; one whose rank is "uniform" over all
             that may be written; or "random", any of these. The model's own first choice is never
-            the target of "top" and "uniform", as there would be nothing to do.
+            the target of "top" and "uniform", as there would be nothing to do. Or "distribution":
+            what the model says of the token after another text.
         target_length: Tokens of a target; above 1 for "truth" and "random" alone.
         target_rank: See `target`.
         fixed_text: A text instead of drawn ones; None to draw.
         fixed_target: A target instead of drawn ones; None to draw.
+        tolerance: See `Goal`.
     """
 
     arrangement: Arrangement
@@ -57,6 +65,7 @@ class Instances:
     target_rank: int
     fixed_text: str | None = None
     fixed_target: str | None = None
+    tolerance: float = 0.1
 
     def __post_init__(self) -> None:
         """Raise a ValueError if something is not allowed."""
@@ -105,12 +114,29 @@ class Instances:
             target, stream = self._random(stream)
         empty = torch.zeros((batch, 0), dtype=torch.int64, device=device)
         none = torch.zeros(batch, dtype=torch.int64, device=device)
-        reading, found, tokens = self.arrangement.read(empty, none, text, target)
+        if self.fixed_target is None and self.target == "distribution":
+            goal, stream = self._distribution(stream, text)
+        else:
+            goal = Goal(target)
+        reading, found, tokens = self.arrangement.read(empty, none, text, goal)
         uncontrolled = found[:, 0]
         if self.fixed_target is None and self.target in ("top", "uniform"):
             target, stream = self._ranked(uncontrolled, stream)
-            reading = read(found, target, uncontrolled)
-        return Pairs(text, target, uncontrolled, reading, tokens), stream
+            goal = Goal(target)
+            reading = read(found, goal, uncontrolled)
+        return Pairs(text, goal, uncontrolled, reading, tokens), stream
+
+    def _distribution(
+        self, stream: Stream, text: Int64[Tensor, "batch text"]
+    ) -> tuple[Goal, Stream]:
+        """Draws other texts, and reads what follows them."""
+        source, length = self._tokens, text.shape[1]
+        start, stream = stream.integers(len(source) - length, TARGET)
+        other = source[start[:, None] + torch.arange(length, device=text.device)]
+        none = torch.zeros(len(text), dtype=torch.int64, device=text.device)
+        _, found, _ = self.arrangement.read(other[:, :0], none, other, Goal(other[:, :1]))
+        wanted = found[:, 0]
+        return Goal(wanted.argmax(1, keepdim=True), wanted, self.tolerance), stream
 
     def _random(self, stream: Stream) -> tuple[Int64[Tensor, "batch count"], Stream]:
         """Draws targets among all tokens that may be written."""

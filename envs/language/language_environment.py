@@ -20,7 +20,7 @@ from separatrix.envs.language.checks import require
 from separatrix.envs.language.drawing import draw_text
 from separatrix.envs.language.instances import Instances
 from separatrix.envs.language.language_model import LanguageModel
-from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, limits
+from separatrix.envs.language.reading import FEATURES, LOWEST, SCALES, Goal, limits
 
 BONUS = 1.0
 """Reward of a hit."""
@@ -32,6 +32,8 @@ class TextState(State):
 
     text: Int64[Tensor, "batch text"]
     target: Int64[Tensor, "batch count"]
+    wanted: Float[Tensor, "batch wanted"]
+    """Logarithms of the probabilities that the next token is to have; of no token for a target."""
     uncontrolled: Float[Tensor, "batch vocabulary"]
     """Logarithms of the probabilities of the first token of the target at the start."""
     features: Float[Tensor, "batch feature"]
@@ -66,6 +68,11 @@ class TextSystem(System):
                 f"got {tokens} tokens of sink, text, what is written, and target; allowed for the "
                 f"model {self.model.name}: {self.model.context}"
             )
+
+    def goal(self, state: TextState) -> Goal:
+        """Returns what the texts are to be followed by."""
+        wanted = state.wanted if state.wanted.shape[1] else None
+        return Goal(state.target, wanted, self.instances.tolerance)
 
     def inside(self, state: Any) -> Bool[Tensor, " batch"]:
         """Tells that all is well: a frozen model cannot diverge."""

@@ -53,7 +53,8 @@ class PromptSystem(TextSystem):
             stream,
             none,
             drawn.text,
-            drawn.target,
+            drawn.goal.target,
+            drawn.wanted,
             drawn.uncontrolled,
             drawn.reading.features,
             drawn.forward_tokens,
@@ -73,7 +74,7 @@ class PromptSystem(TextSystem):
         used = torch.arange(self.capacity, device=self.device) < length[:, None]
         prompt = prompt.masked_fill(~used, 0)
         reading, _, lengths = self.instances.arrangement.read(
-            prompt, length, state.text, state.target, state.uncontrolled
+            prompt, length, state.text, self.goal(state), state.uncontrolled
         )
         return replace(
             state,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from separatrix.envs.language.checks import require
 from separatrix.envs.language.language_model import LanguageModel
-from separatrix.envs.language.reading import Reading, read
+from separatrix.envs.language.reading import Goal, Reading, read
 
 PLACES = ("before", "after")
 
@@ -67,16 +67,16 @@ class Arrangement:
         prompt: Int64[Tensor, "batch prompt"],
         length: Int64[Tensor, " batch"],
         text: Int64[Tensor, "batch text"],
-        target: Int64[Tensor, "batch count"],
+        goal: Goal,
         uncontrolled: Float[Tensor, "batch vocabulary"] | None = None,
     ) -> tuple[Reading, Float[Tensor, "batch count vocabulary"], Int64[Tensor, " batch"]]:
-        """Asks the model what it says of targets under prompts.
+        """Asks the model what it says of goals under prompts.
 
         Args:
             prompt: See `tokens`.
             length: See `tokens`.
             text: See `tokens`.
-            target: See `tokens`.
+            goal: What the texts are to be followed by.
             uncontrolled: What the model says of the first token without control; None if this is
                 without control.
 
@@ -84,15 +84,15 @@ class Arrangement:
             The reading, the logarithms of the probabilities of each token of the target, and how
             many tokens the model read.
         """
-        (tokens, lengths), model = self.tokens(prompt, length, text, target), self.model
-        count, each = target.shape[1], list[Tensor]()
+        (tokens, lengths), model = self.tokens(prompt, length, text, goal.target), self.model
+        count, each = goal.target.shape[1], list[Tensor]()
         with torch.no_grad():
             for part in model.parts(len(tokens), tokens.shape[1], count):
                 embeddings = model.embedding[tokens[part]]
                 each.append(model.log_probabilities_of(embeddings, lengths[part], count))
         found = torch.cat(each)
         first = found[:, 0] if uncontrolled is None else uncontrolled
-        return read(found, target, first), found, lengths
+        return read(found, goal, first), found, lengths
 
 
 def read_sink(model: LanguageModel, sink: Any) -> int | None:

@@ -17,14 +17,53 @@ SCALES = (10.0, 5.0, 2.0, 10.0, 2.0)
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a model says of targets, one row a text.
+class Goal:
+    """What texts are to be followed by: tokens, or a distribution of the next token.
 
-    A target of several tokens is read token by token, each after those before it.
+    Tokens are read one by one, each after those before it.
     """
 
+    target: Int64[Tensor, "batch count"]
+    """The tokens; of a distribution its likeliest one."""
+    wanted: Float[Tensor, "batch vocabulary"] | None = None
+    """Logarithms of the probabilities of a distribution; None for tokens."""
+    tolerance: float = 0.1
+    """Kullback-Leibler divergence in nats up to which a distribution is reached."""
+
+    def value(
+        self, log_probabilities: Float[Tensor, "batch count vocabulary"]
+    ) -> Float[Tensor, " batch"]:
+        """Returns what is to grow, differentiably.
+
+        It is the logarithm of the probability of the tokens, or the negative divergence of the
+        wanted distribution from the model's.
+        """
+        if self.wanted is None:
+            return log_probabilities.gather(2, self.target[..., None])[..., 0].sum(1)
+        off = (self.wanted - log_probabilities[:, 0]).clamp(LOWEST, -LOWEST)
+        return -(self.wanted.exp() * off).sum(1).clamp_min(0.0)
+
+    def hit(
+        self, log_probabilities: Float[Tensor, "batch count vocabulary"]
+    ) -> Bool[Tensor, " batch"]:
+        """Tells whether the model's likeliest tokens are those wanted, or the divergence small."""
+        if self.wanted is None:
+            return (log_probabilities.argmax(2) == self.target).all(1)
+        return self.value(log_probabilities) >= -self.tolerance
+
+    def __getitem__(self, rows: Tensor | slice) -> Goal:
+        """Returns the goals of some rows."""
+        wanted = None if self.wanted is None else self.wanted[rows]
+        return Goal(self.target[rows], wanted, self.tolerance)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model says of goals, one row a text."""
+
     log_probability: Float[Tensor, " batch"]
-    """Logarithm of the probability of the whole target, at least `LOWEST`."""
+    """The value of the goal, at least `LOWEST`: of a target the logarithm of the probability of all
+    its tokens."""
 
     rank: Float[Tensor, " batch"]
     """Tokens that are likelier than the target's, plus one; of several tokens the largest rank."""
@@ -40,7 +79,7 @@ class Reading:
     """Kullback-Leibler divergence from the first token without any control, in nats."""
 
     hit: Bool[Tensor, " batch"]
-    """Whether the likeliest token is the target's, of each of them."""
+    """Whether the goal is reached."""
 
     @property
     def features(self) -> Float[Tensor, "batch feature"]:
@@ -52,29 +91,28 @@ class Reading:
 
 def read(
     log_probabilities: Float[Tensor, "batch count vocabulary"],
-    target: Int64[Tensor, "batch count"],
+    goal: Goal,
     uncontrolled: Float[Tensor, "batch vocabulary"],
 ) -> Reading:
-    """Reads what a model says of targets.
+    """Reads what a model says of goals.
 
     Args:
         log_probabilities: Of each token of the target, given those before it.
-        target: The tokens.
+        goal: The goals.
         uncontrolled: What the model says of the first one without control.
     """
-    each = log_probabilities.gather(2, target[..., None])[..., 0]
+    each = log_probabilities.gather(2, goal.target[..., None])[..., 0]
     best = log_probabilities.amax(2)
     rank = 1 + (log_probabilities > each[..., None]).sum(2)
     first = log_probabilities[:, 0]
     probability = first.exp()
-    hit = log_probabilities.argmax(2) == target
     return Reading(
-        each.sum(1).clamp_min(LOWEST),
+        goal.value(log_probabilities).clamp_min(LOWEST),
         rank.amax(1).to(each.dtype),
         -(probability * first.clamp_min(LOWEST)).sum(1),
         (each - best).amin(1).clamp_min(LOWEST),
         (probability * (first - uncontrolled).clamp(LOWEST, -LOWEST)).sum(1).clamp_min(0.0),
-        hit.all(1),
+        goal.hit(log_probabilities),
     )
 
 

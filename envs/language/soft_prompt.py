@@ -72,7 +72,9 @@ class SoftPrompt:
     Texts: `texts` ("sentences" of our own, "python" for the documentation of Python's topics, or
     the path of a text file), `text_length` (16 tokens), `fixed_text` (one text for all; None),
     `target` ("top": one of the `target_rank` (20) likeliest but the likeliest; "truth": what
-    follows in the source; "uniform": a rank drawn from all; "random": any token),
+    follows in the source; "uniform": a rank drawn from all; "random": any token; "distribution":
+    what the model says behind another text, from which its divergence then takes the place of the
+    negative logarithm of the target's probability, with a hit up to `tolerance` (0.1 nats)),
     `target_length` (1; more for "truth" and "random"), `fixed_target` (None).
     Prompt: `prompt_length` (2 vectors), `directions` (None), `authority` (0.5,
     from 0.001 to 100).

@@ -60,7 +60,7 @@ class SoftPromptSystem(TextSystem):
         vectors = mean.repeat(self.capacity).expand(len(drawn.text), -1)
         none = torch.zeros_like(stream.seed)
         blank = vectors.new_zeros((len(drawn.text), len(FEATURES)))
-        read = drawn.text, drawn.target, drawn.uncontrolled, blank, none
+        read = drawn.text, drawn.goal.target, drawn.wanted, drawn.uncontrolled, blank, none
         state = SoftPromptState(stream, none, *read, vectors.clone(), none.bool())
         return self._read(state)
 
@@ -86,7 +86,7 @@ class SoftPromptSystem(TextSystem):
         embeddings = torch.cat(parts, 1)
         lengths = torch.full((batch,), embeddings.shape[1], device=self.device)
         found = model.log_probabilities_of(embeddings, lengths, state.target.shape[1])
-        reading = read(found, state.target, state.uncontrolled)
+        reading = read(found, self.goal(state), state.uncontrolled)
         return replace(state, features=reading.features, forward_tokens=lengths, hit=reading.hit)
 
     def inside(self, state: SoftPromptState) -> Bool[Tensor, " batch"]:

@@ -9,6 +9,7 @@ import torch
 import separatrix  # noqa: F401
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.open_loop import RandomController
+from separatrix.envs.core.actions import draw_actions
 from separatrix.envs.core.registration import make_environment
 from separatrix.envs.language.dialogue import DialogueEnvironment
 from separatrix.envs.language.prompt_environment import EditEnvironment, TokenEnvironment
@@ -217,6 +218,20 @@ def test_tokens_can_be_seen() -> None:
     torch.testing.assert_close(tokens, expected.float())
 
 
+@pytest.mark.parametrize("name", ["PromptToken-v0", "PromptEdit-v0", "SoftPrompt-v0"])
+def test_rewards_grow_as_a_distribution_is_approached(name: str) -> None:
+    environment = make_environment(name, 8, target="distribution", tolerance=5.0)
+    state, _ = environment.reset(0)
+    action = draw_actions(environment, 8, torch.Generator().manual_seed(0))
+    step = environment.step(state, action)
+    divergence = [-each.features[:, 0] for each in (state, step.state)]
+    assert (divergence[0] > 0).all()
+    hit = divergence[1] <= 5.0
+    assert torch.equal(step.terminated, hit)
+    potential = divergence[1] if name == "SoftPrompt-v0" else divergence[1].masked_fill(hit, 0.0)
+    torch.testing.assert_close(step.reward, divergence[0] - potential + hit)
+
+
 @pytest.mark.parametrize(
     ("name", "option", "value", "message"),
     [
@@ -243,6 +258,8 @@ def test_tokens_can_be_seen() -> None:
             "temperature: got -0.5; allowed: a number from 0",
         ),
         ("SoftPrompt-v0", "authority", 0, "authority: got 0; allowed: a number from 0.001"),
+        ("PromptDialogue-v0", "target", "distribution", "target: got 'distribution'; allowed"),
+        ("PromptToken-v0", "tolerance", 0, "tolerance: got 0; allowed: a number from 0.001 to 10"),
         ("SoftPrompt-v0", "backend", "numba", "unknown backend 'numba'"),
     ],
 )

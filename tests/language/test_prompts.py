@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from separatrix.envs.core.stream import Stream
-from separatrix.envs.language.instances import RULES, Instances
+from separatrix.envs.language.instances import Instances
 from separatrix.envs.language.models import find_model
 from separatrix.envs.language.prompts import Arrangement, read_sink
-from separatrix.envs.language.reading import read
+from separatrix.envs.language.reading import Goal, read
 from separatrix.envs.language.texts import read_text, read_tokens
 
 MODEL = find_model("character")
@@ -48,7 +48,7 @@ def test_a_row_holds_what_it_should_in_its_order(place: str, sink: int | None) -
 def test_a_reading_tells_what_the_model_says() -> None:
     probabilities = torch.tensor([[[0.5, 0.3, 0.2]], [[0.2, 0.2, 0.6]]]).double()
     uncontrolled = torch.tensor([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]]).double()
-    found = read(probabilities.log(), torch.tensor([[1], [2]]), uncontrolled.log())
+    found = read(probabilities.log(), Goal(torch.tensor([[1], [2]])), uncontrolled.log())
     torch.testing.assert_close(found.log_probability.exp(), torch.tensor([0.3, 0.6]).double())
     assert found.rank.tolist() == [2, 1] and found.hit.tolist() == [False, True]
     torch.testing.assert_close(found.margin.exp(), torch.tensor([0.6, 1.0]).double())
@@ -62,16 +62,29 @@ def test_a_reading_tells_what_the_model_says() -> None:
 def test_a_target_of_several_tokens_is_read_token_by_token() -> None:
     probabilities = torch.tensor([[[0.7, 0.3], [0.1, 0.9]], [[0.7, 0.3], [0.9, 0.1]]]).double()
     uncontrolled = torch.full((2, 2), 0.5).double().log()
-    found = read(probabilities.log(), torch.tensor([[0, 1], [0, 1]]), uncontrolled)
+    found = read(probabilities.log(), Goal(torch.tensor([[0, 1], [0, 1]])), uncontrolled)
     torch.testing.assert_close(found.log_probability.exp(), torch.tensor([0.63, 0.07]).double())
     assert found.hit.tolist() == [True, False] and found.rank.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("rule", RULES)
+def test_a_distribution_is_read_by_its_divergence() -> None:
+    wanted = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]).double()
+    said = torch.tensor([[[0.4, 0.4, 0.2]], [[0.6, 0.2, 0.2]]]).double()
+    goal = Goal(wanted.argmax(1, keepdim=True), wanted.log(), tolerance=0.05)
+    found = read(said.log(), goal, said[:, 0].log())
+    each = (torch.distributions.Categorical(part) for part in (wanted, said[:, 0]))
+    divergence = torch.distributions.kl_divergence(*each)
+    torch.testing.assert_close(-found.log_probability, divergence)
+    assert found.hit.tolist() == [True, False]
+    same = read(wanted[:, None].log(), goal, wanted.log())
+    assert same.hit.all() and (same.log_probability.abs() < 1e-12).all()
+
+
+@pytest.mark.parametrize("rule", ["truth", "top", "uniform", "random"])
 def test_targets_follow_their_rule(rule: str) -> None:
     drawn = instances(target=rule)
-    text, target, uncontrolled, reading, _ = drawn.draw(streams(200))[0]
-    rank = reading.rank
+    text, goal, uncontrolled, reading, _ = drawn.draw(streams(200))[0]
+    rank, target = reading.rank, goal.target
     if rule == "truth":
         source = MODEL.decode(read_tokens("sentences", MODEL, 1).tolist())
         for row in range(20):
@@ -90,22 +103,37 @@ def test_pairs_are_the_same_for_the_same_seed_alone_and_in_a_batch() -> None:
     drawn = instances(target="uniform")
     together, _ = drawn.draw(streams(7))
     alone, _ = drawn.draw(Stream.start(torch.tensor([4])))
-    for whole, single in zip(together[:3], alone[:3], strict=True):
-        assert torch.equal(whole[4:5], single)
+    assert torch.equal(together.text[4:5], alone.text)
+    assert torch.equal(together.goal.target[4:5], alone.goal.target)
+    assert torch.equal(together.uncontrolled[4:5], alone.uncontrolled)
+
+
+def test_distributions_are_those_behind_other_texts() -> None:
+    drawn, _ = instances(target="distribution").draw(streams(30))
+    wanted = drawn.goal.wanted
+    assert wanted is not None
+    torch.testing.assert_close(wanted.exp().sum(1), torch.ones(30))
+    assert torch.equal(wanted.argmax(1), drawn.goal.target[:, 0])
+    assert not torch.equal(wanted, drawn.uncontrolled)
+    divergence = (wanted.exp() * (wanted - drawn.uncontrolled)).sum(1)
+    torch.testing.assert_close(-drawn.reading.log_probability, divergence, atol=1e-4, rtol=1e-4)
 
 
 def test_texts_and_targets_can_be_given() -> None:
     drawn = instances(fixed_text="The sea is ", fixed_target="gr")
-    text, target, *_ = drawn.draw(streams(3))[0]
+    text, goal, *_ = drawn.draw(streams(3))[0]
     assert MODEL.decode(text[1].tolist()) == "The sea is "
-    assert MODEL.decode(target[2].tolist()) == "gr"
+    assert MODEL.decode(goal.target[2].tolist()) == "gr"
     assert (drawn.text_tokens, drawn.target_tokens) == (11, 2)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": "best"}, "target: got 'best'; allowed: truth, top, uniform, random"),
+        (
+            {"target": "best"},
+            "target: got 'best'; allowed: truth, top, uniform, random, ",
+        ),
         ({"text_length": 0}, "text_length: got 0; allowed: an integer from 1 to 65535"),
         ({"target_rank": 1}, "target_rank: got 1; allowed: an integer from 2"),
         ({"target_length": 2}, "target_length: got 2; allowed: 1, or target 'truth' or 'random'"),

@@ -62,7 +62,7 @@ def test_texts_that_are_read_once_give_what_whole_texts_do() -> None:
     length = torch.full((15,), 2)
     each = rows.repeat_interleave(5)
     whole, *_ = asked.arrangement.read(
-        prompts.flatten(0, 1), length, asked.text[each], asked.target[each]
+        prompts.flatten(0, 1), length, asked.text[each], asked.goal[each]
     )
     torch.testing.assert_close(value.flatten(), whole.log_probability)
     assert torch.equal(hit.flatten(), whole.hit)
@@ -100,6 +100,33 @@ def test_a_wider_beam_does_no_worse() -> None:
     narrow, wide = grow(problem("zqj"), 2), grow(problem("zqj"), 2, width=8)
     better = wide.log_probability >= narrow.log_probability - 1e-6
     assert (better | wide.hit).all()
+
+
+def test_nothing_is_searched_where_the_model_says_the_target_already() -> None:
+    asked = problem()
+    length = torch.zeros(3, dtype=torch.int64)
+    _, said, _ = asked.arrangement.read(asked.text[:, :0], length, asked.text, asked.goal)
+    same = Problem(asked.arrangement, asked.text, said[:, 0].argmax(1, keepdim=True))
+    found = coordinate_gradient(same, 2)
+    assert found.hit.all() and all(len(prompt) == 0 for prompt in found.prompts)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_distributions_are_approached(place: str) -> None:
+    asked = problem(place=place)
+    prompt = torch.tensor([[40, 41]] * 3)
+    length = torch.full((3,), 2)
+    # What the model says under a prompt is what another search is to find again.
+    _, said, _ = asked.arrangement.read(prompt, length, asked.text, asked.goal)
+    wanted = said[:, 0]
+    same = Problem(asked.arrangement, asked.text, wanted.argmax(1, keepdim=True), False, wanted)
+    value, hit = same.evaluate(prompt[:, None], torch.arange(3))
+    assert hit.all() and (value > -1e-5).all()
+    bare, _ = same.evaluate(prompt[:, None, :0], torch.arange(3))
+    same.tolerance = 1e-3
+    found = coordinate_gradient(same, 2, CoordinateGradientConfig(iterations=4))
+    assert (found.log_probability >= bare[:, 0]).all()
+    assert (found.hit == (found.log_probability >= -1e-3)).all()
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
