@@ -24,6 +24,7 @@ import hyper_parameters
 import hypercrl_tables
 import medida_tables
 import offline_tables
+import prompt_tables
 import result_tables
 import twin_tables
 import validation_page
@@ -69,6 +70,7 @@ def pages() -> dict[Path, str]:
         **twin_tables.tables(),
         **hypercrl_tables.tables(),
         **offline_tables.tables(),
+        **prompt_tables.tables(),
         "own system": f"```python\n{(DOCS / 'tutorials' / 'own_system.py').read_text()}```",
     }
     folder = DOCS / "environments"

@@ -1,0 +1,194 @@
+"""Tables of prompt control, from `docs/results/prompt_*.json`, where these files exist.
+
+They are written by the scripts of their names, `benchmarks/prompt_exact.py` and so on. Intervals of
+shares are of 95 %, from a bootstrap that draws whole texts anew, as targets of one text are alike;
+where all or none is reached it has no width, and Wilson's interval over pairs stands instead.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from result_tables import RESULTS, lines
+from scipy.stats import binomtest
+
+RESAMPLES = 4000
+LENGTHS = (0, 1, 2, 3, 4, 6, 8, 10)
+PUBLISHED = {
+    "Falcon-7b, truth (5000)": (42.08, 61.70, 76.22, 82.16, 90.22, 94.36, 96.24, 97.16),
+    "Llama-7b, truth (5000)": (40.34, 61.42, 72.36, 76.30, 90.88, 95.00, 97.30, 98.64),
+    "Falcon-40b, truth (500)": (43.80, 69.20, 82.00, 86.20, 90.40, 94.00, 95.60, 97.00),
+    "GPT-2 124M, truth (5000)": (24.68, 36.64, 48.74, 58.24, 87.70, 96.20, 98.96, 99.68),
+    "Falcon-7b, top (1875)": (1.33, 9.23, 25.28, 36.96, 54.99, 73.01, 83.15, 89.39),
+    "Llama-7b, top (1875)": (1.33, 16.37, 32.32, 39.04, 56.00, 68.11, 78.45, 85.49),
+    "Falcon-40b, top (281)": (1.42, 16.01, 35.23, 45.55, 56.58, 67.26, 76.87, 84.70),
+    "Falcon-7b, uniform (616)": (0.49, 0.49, 3.08, 7.47, 15.10, 28.57, 37.82, 46.43),
+}
+"""Percent of pairs within so many tokens, from the result files of Magic_Words at 8b3d58e."""
+
+
+def tables() -> dict[str, str]:
+    """Returns a Markdown table for each block whose results exist, by its name."""
+    found = {}
+    for name, table in TABLES.items():
+        path = RESULTS / f"prompt_{name.partition(' ')[0]}.json"
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found[f"prompt {name}"] = table(content)
+    return found
+
+
+def exact(content: dict[str, Any]) -> str:
+    """What searches find of what there is, and at what price."""
+    rows = []
+    for row in content["rows"]:
+        low, high = wilson(row["hit"], row["pairs"])
+        gap = f"{np.mean(row['gap']):.2f} ({np.max(row['gap']):.2f})" if row["gap"] else ""
+        tokens = np.mean(row["tokens"])
+        back = np.mean(row["gradient_tokens"])
+        share = f"{row['hit']} of {row['pairs']} [{low:.0%}, {high:.0%}]"
+        rows.append([row["search"], share, gap, f"{tokens:,.0f}", f"{back:,.0f}"])
+    heading = (
+        "search | hit: | nats short of the best, mean (largest) of the others: "
+        "| tokens read a pair: | with gradients:"
+    )
+    return lines(heading, rows, content)
+
+
+def estimate(content: dict[str, Any]) -> str:
+    """How often random prompts have found all outputs that are not rare."""
+    found = content["estimate"]
+    covered = np.array(found["covered"])
+    share, promised = f"{found['share']:.0%}", f"{found['confidence']:.0%}"
+    cells = f"{covered.min():.3f}", f"{covered.mean():.3f}"
+    row = [share, str(found["prompts"]), promised, *cells, str(len(covered))]
+    heading = (
+        "outputs of at least | random prompts: | all found, promised: | found, worst text: "
+        "| mean: | texts:"
+    )
+    return lines(heading, [row], content)
+
+
+def loops(content: dict[str, Any]) -> str:
+    """Success of open and closed loops."""
+    rows = []
+    for row in content["rows"]:
+        low, high = row["interval"]
+        share = f"{row['hits'] / row['episodes']:.1%} [{low:.1%}, {high:.1%}]"
+        cells = f"{row['written']:.2f}", f"{row['length']:.2f}", str(row["episodes"])
+        rows.append([row["controller"], share, *cells])
+    heading = "controller | success: | characters written: | steps: | episodes:"
+    return lines(heading, rows, content)
+
+
+def bound(content: dict[str, Any]) -> str:
+    """Violations of the bound, as corrected and as printed."""
+    rows = [
+        [
+            row["what"],
+            str(row["prompt"]),
+            f"{row['heads']:,}",
+            str(row["violations"]),
+            f"{row['largest_ratio']:.2f}",
+            f"{row['median_ratio']:.3f}",
+            str(row["printed_violations"]),
+        ]
+        for row in content["rows"]
+    ]
+    heading = (
+        "heads | prompt: | number: | corrected bound violated: | largest share of the bound: "
+        "| median: | theorem as printed violated:"
+    )
+    return lines(heading, rows, content)
+
+
+def speed(content: dict[str, Any]) -> str:
+    """Tokens a second and memory."""
+    rows = [
+        [
+            row["model"],
+            str(row["batch"]),
+            row["what"],
+            f"{row['tokens_a_second']:,.0f}",
+            f"{row['peak_bytes'] / 1e6:,.0f}",
+        ]
+        for row in content["rows"]
+    ]
+    return lines("model | batch: | what | tokens a second: | peak MB:", rows, content)
+
+
+def candidates(content: dict[str, Any]) -> str:
+    """Candidates of coordinate gradients a second."""
+    found = content["candidates_a_second"]
+    rows = [[side, f"{rate:.1f}", f"{rate / found['ours']:.2f}"] for side, rate in found.items()]
+    return lines("coordinate gradients | candidates a second: | of ours:", rows, content)
+
+
+def curves(content: dict[str, Any]) -> str:
+    """Shares of pairs within so many tokens, beside the published ones."""
+    rows = []
+    for group in content["groups"]:
+        pairs = group["pairs"]
+        needed, state = np.array(pairs["needed"]), np.array(pairs["state"])
+        cells, shares = [], []
+        for length in LENGTHS:
+            hit = (needed >= 0) & (needed <= length)
+            low, high = interval(hit, state)
+            shares.append(hit.mean())
+            cells.append(f"{hit.mean():.0%} [{low:.0%}, {high:.0%}]")
+        rows.append([f"SmolLM2, {group['name']} ({len(needed)})", *cells, slope(shares)])
+    for name, percent in PUBLISHED.items():
+        cells = [f"{value:.1f}%" for value in percent]
+        rows.append([name, *cells, slope([value / 100 for value in percent])])
+    columns = " | ".join(f"{length}:" for length in LENGTHS)
+    return lines(f"model, targets (pairs) | {columns} | slope:", rows, content)
+
+
+def exhaustive(content: dict[str, Any]) -> str:
+    """What all prompts of one token reach."""
+    rows = []
+    for row in content["exhaustive"]:
+        reached = ", ".join(f"`{text}` {count:,}" for text, count in row["reached"].items())
+        text = row["text"].replace("|", "\\|")
+        rows.append([f"`{text}`", f"{row['prompts']:,}", reached, f"{row['seconds']:.0f}"])
+    return lines("text | prompts: | first choices | seconds:", rows, content)
+
+
+def interval(hit: np.ndarray, state: np.ndarray) -> tuple[float, float]:
+    """Interval of a share, whole texts drawn anew."""
+    if hit.all() or not hit.any():
+        return wilson(int(hit.sum()), len(hit))
+    groups = [hit[state == each] for each in np.unique(state)]
+    sums, sizes = (np.array([f(group) for group in groups]) for f in (np.sum, len))
+    drawn = np.random.default_rng(0).integers(len(groups), size=(RESAMPLES, len(groups)))
+    shares = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def wilson(hits: int, pairs: int) -> tuple[float, float]:
+    """Wilson's interval of a share."""
+    found = binomtest(hits, pairs).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def slope(shares: list[float]) -> str:
+    """Slope of the logarithm of the share that is not reached, a token, by least squares."""
+    lengths, missed = np.array(LENGTHS), 1 - np.array(shares)
+    some = missed > 0
+    if some.sum() < 3:
+        return ""
+    return f"{np.polyfit(lengths[some], np.log(missed[some]), 1)[0]:.3f}"
+
+
+TABLES = {
+    "exact": exact,
+    "exact estimate": estimate,
+    "loops": loops,
+    "bound": bound,
+    "speed": speed,
+    "speed candidates": candidates,
+    "curves": curves,
+    "curves exhaustive": exhaustive,
+}
+"""Tables by the names of their blocks, whose first words are those of the files."""
