@@ -125,11 +125,11 @@ def searches(peer: Path | None) -> dict[str, Any]:
     runs: dict[str, Any] = {"ours": ours}
     if peer is not None:
         sys.path.insert(0, str(peer.resolve()))
+        theirs, asked = in_transformers(model), problem("smollm2", 1, TEXT, RARE)
         for name in ("pandas", "plotly", "seaborn", "sklearn", "einops"):
             sys.modules.setdefault(name, MagicMock())
         from magic_words import easy_gcg_qa_ids  # type: ignore[import-not-found]
 
-        theirs, asked = in_transformers(model), problem("smollm2", 1, TEXT, RARE)
         tokenizer = SimpleNamespace(vocab_size=model.vocabulary, decode=model.decode)
 
         def magic_words() -> None:

@@ -124,7 +124,7 @@ class Problem:
         """Returns the gradient of the targets' log-probability by the one-hot rows of prompts."""
         model, length = self.arrangement.model, prompts.shape[1]
         found = list[Tensor]()
-        for part in self.parts(len(prompts), length):
+        for part in self.parts(len(prompts), length, gradients=True):
             text, target = self.text[rows[part]], self.target[rows[part]]
             each = torch.full_like(rows[part], length)
             tokens, lengths = self.arrangement.tokens(prompts[part], each, text, target)
@@ -139,10 +139,10 @@ class Problem:
             self.meter.gradient_tokens.index_add_(0, rows[part], lengths)
         return torch.cat(found)
 
-    def parts(self, count: int, length: int) -> Iterator[slice]:
+    def parts(self, count: int, length: int, *, gradients: bool = False) -> Iterator[slice]:
         """Yields the rows of as many texts under prompts as the model reads at a time."""
-        tokens = length + self.text.shape[1] + self.target.shape[1]
-        yield from self.arrangement.model.parts(count, tokens, self.target.shape[1])
+        tokens, targets = length + self.text.shape[1] + self.target.shape[1], self.target.shape[1]
+        yield from self.arrangement.model.parts(count, tokens, targets, gradients=gradients)
 
     def _append(self, prompts: Int64[Tensor, "candidates prompt"], row: int) -> Reading:
         """Reads prompts behind the text of an instance, which is read once."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-ROWS = 4096
+ROWS = 1024
 """Texts that a model reads at a time, at most: more bring nothing."""
 MEMORY = 2**26
 """Numbers of logits and embeddings together that the texts read at a time may take."""
@@ -48,16 +48,19 @@ class LanguageModel(ABC):
         """Number of tokens."""
         return len(self.embedding)
 
-    def parts(self, texts: int, tokens: int, count: int = 1) -> Iterator[slice]:
+    def parts(
+        self, texts: int, tokens: int, count: int = 1, *, gradients: bool = False
+    ) -> Iterator[slice]:
         """Yields the rows of as many texts as are read at a time, in the memory of a workstation.
 
         Args:
             texts: Number of texts.
             tokens: Tokens of each.
             count: How many next tokens are asked for, see `log_probabilities_of`.
+            gradients: Whether all that is computed of them is kept, for gradients.
         """
         size = count * self.vocabulary + 16 * tokens * self.embedding.shape[1]
-        rows = max(1, min(ROWS, MEMORY // size))
+        rows = max(1, min(ROWS, MEMORY // size) // (8 if gradients else 1))
         yield from (slice(start, start + rows) for start in range(0, texts, rows))
 
     @abstractmethod
