@@ -3,8 +3,8 @@
 A model and a discriminator learn from a data set, with the sizes of the short study. On transitions
 that neither has seen, shares that the filter refuses are measured of the recorded ones, of what the
 model proposes in their place, and of recorded ones whose next observation was moved in a random
-direction by so many standard deviations of the changes. The share of refused proposals tells how
-many rollouts of 25 steps reach their end.
+direction by so many standard deviations of the changes. Proposals are counted one by one; in
+rollouts the filter chooses among several, and refuses fewer.
 
     separatrix collect pendulum
     python benchmarks/offline_floor.py --output docs/results/offline_floor.json

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from separatrix.envs.core.forks import keep_forks_alive
+
 if TYPE_CHECKING:
     from separatrix.envs.core.environment import Environment
     from separatrix.envs.core.wrappers import Wrapper
@@ -149,6 +151,7 @@ def make_environment(
     Raises:
         ValueError: An argument is not allowed; the message says what is.
     """
+    keep_forks_alive()
     check_count("num_envs", num_envs)
     if horizon is not None:
         check_count("max_episode_steps", horizon)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 MOST = 2**16 - 1
-"""Largest number of anything."""
+"""Largest number that an option may count, of tokens or directions."""
 
 
 def require(fulfilled: Any, name: str, value: Any, allowed: str) -> None:

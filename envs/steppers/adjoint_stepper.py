@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from separatrix.envs.core.forks import keep_forks_alive
 from separatrix.envs.steppers import kernel_functions, numba_backend, vector_math
 from separatrix.envs.steppers.adjoint_source import adjoint_source
 from separatrix.envs.steppers.kernel_cache import load_kernel
@@ -82,7 +83,7 @@ class AdjointStepper(TorchStepper):
         operations = kernel.FORWARD_OPERATIONS if gradient is None else kernel.BACKWARD_OPERATIONS
         work = batch * operations * self.interval.substeps * len(self.scheme.b)
         if work >= numba_backend.THREADED_FROM and (threads := numba.get_num_threads()) > 1:
-            numba_backend.keep_forks_alive()
+            keep_forks_alive()
             kernel.threaded(threads, blocks, *arguments)
         else:
             kernel.blocks(0, blocks, *arguments)

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from separatrix.envs.core.forks import keep_forks_alive
 from separatrix.envs.steppers import lattice_adjoint, lattice_kernel
 from separatrix.envs.steppers.lattice_program import LatticeProgram
 from separatrix.envs.steppers.lattice_torch import Advanced
-from separatrix.envs.steppers.numba_backend import NUMPY_DTYPES, THREADED_FROM, keep_forks_alive
+from separatrix.envs.steppers.numba_backend import NUMPY_DTYPES, THREADED_FROM
 
 OPERATIONS = 100
 """Of one site in one time step, roughly."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from functools import cache, cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numba
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from separatrix.envs.core.forks import keep_forks_alive
 from separatrix.envs.steppers import kernel_functions, vector_math
 from separatrix.envs.steppers.fused import FusedStepper
 from separatrix.envs.steppers.integrators import Tableau
@@ -29,16 +29,6 @@ NUMPY_DTYPES: dict[torch.dtype, np.dtype[Any]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
-
-
-@cache
-def keep_forks_alive() -> None:
-    """Lets processes that are forked from now on use one thread of torch.
-
-    To be called before a threaded kernel runs: it starts OpenMP's threads, which a forked process
-    does not have but would wait for in the first torch operation that wants some.
-    """
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class NumbaStepper(FusedStepper):

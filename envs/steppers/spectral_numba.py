@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from separatrix.envs.core.forks import keep_forks_alive
 from separatrix.envs.steppers import field_fft, simd, vector_fft
 from separatrix.envs.steppers.kernel_cache import load_kernel
-from separatrix.envs.steppers.numba_backend import NUMPY_DTYPES, THREADED_FROM, keep_forks_alive
+from separatrix.envs.steppers.numba_backend import NUMPY_DTYPES, THREADED_FROM
 from separatrix.envs.steppers.spectral_adjoint import Adjoint
 from separatrix.envs.steppers.spectral_program import SpectralProgram
 from separatrix.envs.steppers.spectral_source import Kernel

@@ -3,6 +3,9 @@
 A process that is forked after its parent started numba's threads dies when it starts some itself.
 """
 
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -50,6 +53,32 @@ def test_processes_equal_the_batch(environment_id: str, method: str) -> None:
                 assert np.array_equal(got, expected)
     finally:
         processes.close(terminate=True)
+
+
+FORK = """
+import os, sys, time, warnings, torch
+from separatrix.envs.core.registration import make_environment
+warnings.simplefilter("ignore", DeprecationWarning)
+torch.set_num_threads(2)
+environment = make_environment("PromptToken-v0", 64)
+state, _ = environment.reset(0)
+child = os.fork()
+if child == 0:
+    environment.step(state, torch.full((64,), 40))
+    os._exit(0)
+for _ in range(600):
+    if os.waitpid(child, os.WNOHANG) != (0, 0):
+        sys.exit(0)
+    time.sleep(0.1)
+os.kill(child, 9)
+sys.exit("the forked process waits for threads that it does not have")
+"""
+
+
+def test_torch_computes_in_a_forked_process() -> None:
+    """In a process of its own: there no kernel has prepared for forks."""
+    result = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
