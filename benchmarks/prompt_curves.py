@@ -56,12 +56,12 @@ class Group:
 
 
 GROUPS = (
-    Group("truth", "truth", 20),
-    Group("top", "top", 6, 4),
-    Group("uniform", "uniform", 10),
-    Group("random", "random", 10),
-    Group("truth, 16 tokens", "truth", 10, text_length=16),
-    Group("truth, no sink", "truth", 10, sink=False),
+    Group("truth", "truth", 16),
+    Group("top", "top", 5, 4),
+    Group("uniform", "uniform", 8),
+    Group("random", "random", 6),
+    Group("truth, 16 tokens", "truth", 8, text_length=16),
+    Group("truth, no sink", "truth", 8, sink=False),
 )
 
 
