@@ -3,12 +3,14 @@
     python benchmarks/prompt_exact.py --output docs/results/prompt_exact.json
 
 The plant is the character model. All prompts of one and two characters are tried before texts that
-are cut from `python`'s topics; texts with at least ten reachable outputs are kept, and each output
-that is reached by two characters and not without is a target, at most `--targets` of a text. Every
-search is then asked for a prompt of two characters that does not hold the target, and what it finds
-is compared with the best one. Random search has as many tokens as coordinate gradients read. The
-agent is trained on each pair anew, by group-relative policy gradients, and writes what it then
-thinks best; what it happened to hit on the way does not count.
+are cut from `python`'s topics; texts with at least ten reachable outputs are kept. Goals are, for
+each of them: characters that two characters reach and none does, at most `--targets`; two
+characters in a row, which the model says after random prompts; and distributions, which it has for
+the next character after other texts, wanted within 0.1 nats. Every search is then asked for a
+prompt of two characters that does not hold the target, and what it finds is compared with the best
+one. Random search has as many prompts as coordinate gradients try. The agent is trained on each
+text and character anew, by group-relative policy gradients, and writes what it then thinks best;
+what it happened to hit on the way does not count.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
     tokens = read_tokens("python", model, TEXT)
     generator = torch.Generator().manual_seed(0)
     kept, seconds, tried = list[Tensor](), {1: 0.0, 2: 0.0}, 0
-    found: dict[str, Any] = {"reachable": [], "choices": []}
+    found: dict[str, Any] = {"reachable": []}
     while len(kept) < count:
         tried += 1
         start = int(torch.randint(len(tokens) - TEXT, (1,), generator=generator))
@@ -77,14 +79,53 @@ def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
             if sizes[1] >= LEAST:
                 kept.append(text)
                 found["reachable"].append(sizes)
-                found["choices"].append(choices[0])
     found |= {"tried": tried, "seconds": {str(k): v for k, v in seconds.items()}}
     return torch.stack(kept), found
 
 
-def problem(text: Tensor, target: Tensor) -> Problem:
+def problem(text: Tensor, target: Tensor, wanted: Tensor | None = None) -> Problem:
     """Makes a problem with prompts before the text."""
-    return Problem(Arrangement(find_model("character"), "before", 0), text, target)
+    return Problem(Arrangement(find_model("character"), "before", 0), text, target, wanted=wanted)
+
+
+def says(text: Tensor, prompts: Tensor, count: int) -> Tensor:
+    """Returns the likeliest characters after a text behind prompts, one after the other."""
+    model = find_model("character")
+    sink = torch.zeros((len(prompts), 1), dtype=torch.int64)
+    read = torch.cat((sink, prompts, text.expand(len(prompts), -1)), 1)
+    for _ in range(count):
+        each = torch.full_like(read[:, 0], read.shape[1])
+        choice = model.log_probabilities(read, each).argmax(1, keepdim=True)
+        read = torch.cat((read, choice), 1)
+    return read[:, -count:]
+
+
+def characters(cut: Tensor, most: int, generator: torch.Generator, count: int) -> Problem:
+    """Makes targets of so many characters that prompts reach, at most so many of a text."""
+    model = find_model("character")
+    tokens = model.writable.nonzero()[:, 0]
+    every, pairs = torch.cartesian_prod(tokens, tokens), []
+    for text in cut:
+        tried = every
+        if count > 1:
+            tried = every[torch.randperm(len(every), generator=generator)[:256]]
+        (bare,) = says(text, every[:1, :0], count)
+        reached = says(text, tried, count).unique(dim=0)
+        reached = reached[(reached != bare).any(1)]
+        order = torch.randperm(len(reached), generator=generator)
+        pairs += [(text, target) for target in reached[order[:most]]]
+    return problem(*(torch.stack(part) for part in zip(*pairs, strict=True)))
+
+
+def distributions(cut: Tensor, generator: torch.Generator) -> Problem:
+    """Makes the distribution after another text the goal of each."""
+    model = find_model("character")
+    tokens = read_tokens("python", model, TEXT)
+    start = torch.randint(len(tokens) - TEXT, (len(cut), 1), generator=generator)
+    other = tokens[start + torch.arange(TEXT)]
+    read = torch.cat((torch.zeros_like(start), other), 1)
+    wanted = model.log_probabilities(read, torch.full_like(start[:, 0], TEXT + 1))
+    return problem(cut, wanted.argmax(1, keepdim=True), wanted)
 
 
 def learn(asked: Problem) -> Solution:
@@ -125,6 +166,38 @@ def best_of_all(asked: Problem) -> Tensor:
     return torch.stack(found)
 
 
+def compare(goal: str, asked: Problem, searches: dict[str, Search]) -> list[dict[str, Any]]:
+    """Asks all searches, and compares what they find with the best that there is."""
+    truth = best_of_all(asked)
+    possible, rows = truth[:, 1] > 0, list[dict[str, Any]]()
+    print(f"{goal}: {asked.instances} pairs, {int(possible.sum())} of them can be reached")
+    for name, search in searches.items():
+        again = problem(asked.text, asked.target, asked.wanted)
+        begin = time.perf_counter()
+        found = search(again)
+        hit = found.hit & possible
+        gap = (truth[:, 0] - found.log_probability)[~hit]
+        row = {
+            "goal": goal,
+            "search": name,
+            "pairs": asked.instances,
+            "possible": int(possible.sum()),
+            "hit": int(hit.sum()),
+            "gap": gap.tolist(),
+            "tokens": found.tokens.tolist(),
+            "gradient_tokens": again.meter.gradient_tokens.tolist(),
+            "seconds": time.perf_counter() - begin,
+        }
+        rows.append(row)
+        mean = gap.mean().item() if len(gap) else 0.0
+        print(
+            f"{name:22} {row['hit']} of {row['possible']} found, gap of the others {mean:.2f} "
+            f"nats, {found.tokens.double().mean():,.0f} tokens, {row['seconds']:.1f} s",
+            flush=True,
+        )
+    return rows
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -133,55 +206,22 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     use_threads(1)
-    model, generator = find_model("character"), torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     cut, exact = texts(arguments.texts)
-    print(f"{len(cut)} of {exact['tried']} texts, reachable {exact['reachable']}")
-    pairs = []
-    for text, choices in zip(cut, exact.pop("choices"), strict=True):
-        asked = problem(text[None], text[None, :1])
-        bare, _ = asked.evaluate(torch.zeros((1, 1, 0), dtype=torch.int64), torch.tensor([0]))
-        assert bare.shape == (1, 1)
-        row = torch.tensor([[0, *text.tolist()]])
-        first = int(model.log_probabilities(row, torch.tensor([row.shape[1]])).argmax())
-        outputs = [int(y) for y in choices.unique() if int(y) != first]
-        order = torch.randperm(len(outputs), generator=generator).tolist()
-        pairs += [(text, outputs[i]) for i in order[: arguments.targets]]
-    text = torch.stack([text for text, _ in pairs])
-    target = torch.tensor([[y] for _, y in pairs])
-    truth = best_of_all(problem(text, target))
-    possible = truth[:, 1] > 0
-    print(f"{len(pairs)} pairs, {int(possible.sum())} with a prompt that does not hold the target")
+    print(f"{len(cut)} of {exact['tried']} texts, reachable {exact['reachable']}", flush=True)
     config = CoordinateGradientConfig()
     searches: dict[str, Search] = {
         "greedy": lambda asked: grow(asked, LENGTH),
         "beam of 8": lambda asked: grow(asked, LENGTH, width=8),
         "coordinate gradients": lambda asked: coordinate_gradient(asked, LENGTH, config),
-        "agent": learn,
         "random": lambda asked: random_search(asked, LENGTH, config.iterations * config.candidates),
     }
-    rows = []
-    for name, search in searches.items():
-        asked, begin = problem(text, target), time.perf_counter()
-        found = search(asked)
-        seconds = time.perf_counter() - begin
-        gap = (truth[:, 0] - found.log_probability)[possible & ~found.hit]
-        row = {
-            "search": name,
-            "pairs": int(possible.sum()),
-            "hit": int((found.hit & possible).sum()),
-            "gap": gap.tolist(),
-            "tokens": found.tokens.tolist(),
-            "gradient_tokens": asked.meter.gradient_tokens.tolist(),
-            "seconds": seconds,
-        }
-        rows.append(row)
-        mean = gap.mean().item() if len(gap) else 0.0
-        print(
-            f"{name:22} {row['hit']} of {row['pairs']} found, gap of the others {mean:.2f} nats, "
-            f"{found.tokens.double().mean():,.0f} tokens, {seconds:.1f} s"
-        )
-    content = {"exact": exact, "rows": rows, "estimate": estimate(cut)}
-    save(arguments.output, {**origin(), **content})
+    one = characters(cut, arguments.targets, generator, 1)
+    two = characters(cut, arguments.targets // 2, generator, 2)
+    rows = compare("a character", one, {**searches, "agent": learn})
+    rows += compare("two characters", two, searches)
+    rows += compare("a distribution", distributions(cut, generator), searches)
+    save(arguments.output, {**origin(), "exact": exact, "rows": rows, "estimate": estimate(cut)})
 
 
 def estimate(cut: Tensor) -> dict[str, Any]:
