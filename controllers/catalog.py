@@ -19,6 +19,7 @@ CONTROLLERS = {
     "lift_feedback": "separatrix.controllers.lift_feedback:LiftFeedback",
     "basal_bolus": "separatrix.controllers.glucose:BasalBolus",
     "glucose_pid": "separatrix.controllers.glucose:GlucosePID",
+    "greedy_prompt": "separatrix.controllers.language.feedback:GreedyPrompt",
     "lqr": "separatrix.controllers.lqr:LQR",
     "lqg": "separatrix.controllers.lqg:LQG",
     "h2": "separatrix.controllers.robust:H2",

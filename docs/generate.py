@@ -119,6 +119,7 @@ def main() -> int:
     for name in field_tables.LEARNING:
         (DOCS / "pictures" / f"{name}_learning.png").write_bytes(field_tables.curves(name))
     (DOCS / "pictures" / "hypercrl_seconds.png").write_bytes(hypercrl_tables.picture())
+    (DOCS / "pictures" / "prompt_curves.png").write_bytes(prompt_tables.picture())
     for entry in REGISTRY.values():
         picture = environment_pictures.draw(entry)
         (DOCS / "environments" / f"{page_name(entry)}.png").write_bytes(picture)

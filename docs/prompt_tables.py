@@ -5,10 +5,13 @@ shares are of 95 %, from a bootstrap that draws whole texts anew, as targets of 
 where all or none is reached it has no width, and Wilson's interval over pairs stands instead.
 """
 
+import io
 import json
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from result_tables import RESULTS, lines
 from scipy.stats import binomtest
 
@@ -42,15 +45,31 @@ def exact(content: dict[str, Any]) -> str:
     """What searches find of what there is, and at what price."""
     rows = []
     for row in content["rows"]:
-        low, high = wilson(row["hit"], row["pairs"])
+        share = "none can be reached"
+        if row["possible"]:
+            low, high = wilson(row["hit"], row["possible"])
+            share = f"{row['hit']} of {row['possible']} [{low:.0%}, {high:.0%}]"
         gap = f"{np.mean(row['gap']):.2f} ({np.max(row['gap']):.2f})" if row["gap"] else ""
-        tokens = np.mean(row["tokens"])
-        back = np.mean(row["gradient_tokens"])
-        share = f"{row['hit']} of {row['pairs']} [{low:.0%}, {high:.0%}]"
-        rows.append([row["search"], share, gap, f"{tokens:,.0f}", f"{back:,.0f}"])
+        tokens, back = (f"{np.mean(row[key]):,.0f}" for key in ("tokens", "gradient_tokens"))
+        rows.append([row["goal"], row["search"], share, gap, tokens, back])
     heading = (
-        "search | hit: | nats short of the best, mean (largest) of the others: "
-        "| tokens read a pair: | with gradients:"
+        "goal | search | reached, of what can be: | nats short of the best, mean (largest) of the "
+        "others: | tokens read a pair: | with gradients:"
+    )
+    return lines(heading, rows, content)
+
+
+def sets(content: dict[str, Any]) -> str:
+    """Sizes of reachable sets, and the time that it takes to find them."""
+    found = content["exact"]
+    sizes = np.array(found["reachable"]).T
+    rows = []
+    for length, counts in zip(found["seconds"], sizes, strict=True):
+        cell = f"{np.median(counts):.0f} ({counts.min()} to {counts.max()})"
+        rows.append([length, f"{94 ** int(length):,}", cell, f"{found['seconds'][length]:.1f}"])
+    heading = (
+        "characters of a prompt: | prompts: | outputs that they reach, median of the texts kept: "
+        "| seconds, all texts tried:"
     )
     return lines(heading, rows, content)
 
@@ -128,15 +147,10 @@ def curves(content: dict[str, Any]) -> str:
     """Shares of pairs within so many tokens, beside the published ones."""
     rows = []
     for group in content["groups"]:
-        pairs = group["pairs"]
-        needed, state = np.array(pairs["needed"]), np.array(pairs["state"])
-        cells, shares = [], []
-        for length in LENGTHS:
-            hit = (needed >= 0) & (needed <= length)
-            low, high = interval(hit, state)
-            shares.append(hit.mean())
-            cells.append(f"{hit.mean():.0%} [{low:.0%}, {high:.0%}]")
-        rows.append([f"SmolLM2, {group['name']} ({len(needed)})", *cells, slope(shares)])
+        found = shares(group)
+        cells = [f"{share:.0%} [{low:.0%}, {high:.0%}]" for share, low, high in found]
+        count = len(group["pairs"]["needed"])
+        rows.append([f"SmolLM2, {group['name']} ({count})", *cells, slope(found[:, 0].tolist())])
     for name, percent in PUBLISHED.items():
         cells = [f"{value:.1f}%" for value in percent]
         rows.append([name, *cells, slope([value / 100 for value in percent])])
@@ -152,6 +166,36 @@ def exhaustive(content: dict[str, Any]) -> str:
         text = row["text"].replace("|", "\\|")
         rows.append([f"`{text}`", f"{row['prompts']:,}", reached, f"{row['seconds']:.0f}"])
     return lines("text | prompts: | first choices | seconds:", rows, content)
+
+
+def shares(group: dict[str, Any]) -> np.ndarray:
+    """Share of pairs within so many tokens, and its interval, a row for each of `LENGTHS`."""
+    needed, state = (np.array(group["pairs"][key]) for key in ("needed", "state"))
+    hits = [(needed >= 0) & (needed <= length) for length in LENGTHS]
+    return np.array([(hit.mean(), *interval(hit, state)) for hit in hits])
+
+
+def picture() -> bytes:
+    """Draws the shares of pairs within so many tokens, beside the published ones, as PNG."""
+    content = json.loads((RESULTS / "prompt_curves.json").read_text(encoding="utf-8"))
+    figure = Figure(figsize=(9, 4), dpi=90, layout="constrained")
+    ours, others = figure.subplots(1, 2, sharey=True)
+    for group in content["groups"]:
+        share, low, high = 100 * shares(group).T
+        (line,) = ours.plot(LENGTHS, share, ".-", label=group["name"])
+        ours.fill_between(LENGTHS, low, high, color=line.get_color(), alpha=0.1, linewidth=0)
+    for name, percent in PUBLISHED.items():
+        others.plot(LENGTHS, percent, ".-", label=name)
+    ours.set_title("SmolLM2, ours", fontsize="medium")
+    others.set_title("Bhargava et al.", fontsize="medium")
+    ours.set_ylabel("% of pairs reached")
+    for axes in (ours, others):
+        axes.set_ylim(0, 100)
+        axes.set_xlabel("tokens of the prompt, at most")
+        axes.legend(fontsize="x-small", loc="lower right")
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
 
 
 def interval(hit: np.ndarray, state: np.ndarray) -> tuple[float, float]:
@@ -183,6 +227,7 @@ def slope(shares: list[float]) -> str:
 
 TABLES = {
     "exact": exact,
+    "exact sets": sets,
     "exact estimate": estimate,
     "loops": loops,
     "bound": bound,

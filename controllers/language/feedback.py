@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +32,7 @@ class GreedyPrompt(Controller):
             `PromptDialogue-v0` alone.
 
     Raises:
-        ValueError: The environment is no environment of a language model.
+        ValueError: The environment has no tokens to write, or the patience is no positive number.
     """
 
     def __init__(self, environment: Environment, patience: float = 2.0) -> None:
@@ -38,8 +40,11 @@ class GreedyPrompt(Controller):
         if not isinstance(inner, LanguageEnvironment):
             got = type(inner).__name__
             raise ValueError(
-                f"greedy_prompt: got {got}; allowed: PromptToken, PromptEdit, Dialogue"
+                f"greedy_prompt: got {got}; allowed: PromptToken-v0, PromptEdit-v0, "
+                "PromptDialogue-v0"
             )
+        if not 0 < patience < math.inf:
+            raise ValueError(f"patience: got {patience}; allowed: positive numbers")
         self._environment, self._patience = inner, patience
 
     @torch.no_grad()
@@ -56,20 +61,25 @@ class GreedyPrompt(Controller):
 
     def _best(self, state: Any, row: int, choices: Tensor) -> Tensor:
         """Returns the best choice of one environment."""
-        environment = self._environment
-        repeated = map_tensors(
-            lambda tensor: tensor[row : row + 1].expand(len(choices), *tensor.shape[1:]), state
-        )
-        value = environment.step(repeated, choices).state.features[:, 0]
-        allowed = environment.tokens_allowed(repeated)
-        last = choices if choices.ndim == 1 else choices[:, 1]
-        value = value.masked_fill(~allowed.gather(1, last[:, None])[:, 0], -torch.inf)
-        best = int(value.argmax())
+        environment, found = self._environment, list[Tensor]()
+        allowed = environment.tokens_allowed(state)[row]
+        for part in environment.system.model.parts(len(choices), state.text.shape[1]):
+            some = choices[part]
+            repeated = map_tensors(partial(_repeat, row, len(some)), state)
+            value = environment.step(repeated, some).state.features[:, 0]
+            written = some if some.ndim == 1 else some[:, 1]
+            found.append(value.masked_fill(~allowed[written], -torch.inf))
+        values = torch.cat(found)
+        best = values.argmax()
         if isinstance(environment, DialogueEnvironment):
-            needed = state.features[row, 0] + torch.tensor(self._patience).log()
-            if value[best] < needed:
+            needed = state.features[row, 0] + math.log(self._patience)
+            if values[best] < needed:
                 return torch.tensor(len(environment.candidates), device=environment.device)
         return choices[best]
+
+
+def _repeat(row: int, count: int, tensor: Tensor) -> Tensor:
+    return tensor[row : row + 1].expand(count, *tensor.shape[1:])
 
 
 class WrittenPrompt(Controller):

@@ -12,6 +12,7 @@ from separatrix.controllers.language.feedback import GreedyPrompt, WrittenPrompt
 from separatrix.controllers.language.problem import Problem
 from separatrix.controllers.open_loop import RandomController
 from separatrix.envs.core.registration import make_environment
+from separatrix.envs.language import language_model
 from separatrix.envs.language.dialogue import DialogueEnvironment
 from separatrix.envs.language.prompt_environment import EditEnvironment, TokenEnvironment
 
@@ -80,6 +81,16 @@ def test_written_prompts_are_written_and_begin_anew() -> None:
         assert following.prompt.tolist() == [[40, 41, 60], [50, 51, 60]]
 
 
-def test_other_environments_are_refused() -> None:
+def test_what_is_read_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment, state, observation = made("PromptToken-v0", 2)
+    whole = GreedyPrompt(environment).act(observation, state)
+    monkeypatch.setattr(language_model, "ROWS", 7)
+    assert GreedyPrompt(environment).act(observation, state).tolist() == whole.tolist()
+
+
+def test_other_environments_and_patiences_are_refused() -> None:
     with pytest.raises(ValueError, match=r"greedy_prompt: got .*; allowed: PromptToken"):
         GreedyPrompt(make_environment("Lorenz-v0", 1))
+    for patience in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=r"patience: got .*; allowed: positive numbers"):
+            GreedyPrompt(make_environment("PromptToken-v0", 1), patience)
