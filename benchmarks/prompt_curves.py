@@ -8,7 +8,7 @@ Texts are cut from our sentences (`--source`, or any text file); targets are wha
 token ("random"). Prompts stand before the text, behind a sink token or without one. Every length is
 searched in the same way, by coordinate gradients that go on from the last length's prompt, until
 one hits; a prompt holds no token of the target. What is not reached may be unreachable or not have
-been found. Of two texts all prompts of one token are tried besides (`--exhaustive`).
+been found. Before two texts of four tokens all prompts of one token are tried (`--exhaustive`).
 
 Each group of pairs stays in `--folder`; a study that was interrupted goes on where it was.
 """
@@ -38,6 +38,8 @@ from separatrix.envs.language.prompts import Arrangement
 from separatrix.envs.language.reading import Goal
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 10)
+SHORT = 4
+"""Tokens of texts before which all prompts are tried."""
 CONFIG = CoordinateGradientConfig(iterations=10)
 
 
@@ -57,11 +59,11 @@ class Group:
 
 GROUPS = (
     Group("truth", "truth", 16),
-    Group("top", "top", 5, 4),
-    Group("uniform", "uniform", 8),
-    Group("random", "random", 6),
+    Group("top", "top", 4, 4),
+    Group("uniform", "uniform", 6),
+    Group("random", "random", 4),
     Group("truth, 16 tokens", "truth", 8, text_length=16),
-    Group("truth, no sink", "truth", 8, sink=False),
+    Group("truth, no sink", "truth", 10, sink=False),
 )
 
 
@@ -108,7 +110,7 @@ def exhaustive(source: str, seed: int) -> dict[str, Any]:
     """Tries every prompt of one token before a text."""
     model = find_model("smollm2")
     arrangement = Arrangement(model, "before", model.sink)
-    instances = Instances(arrangement, source, 8, "truth", 1, 75)
+    instances = Instances(arrangement, source, SHORT, "truth", 1, 75)
     (text, goal, uncontrolled, *_), _ = instances.draw(Stream.start(torch.tensor([seed])))
     begin = time.perf_counter()
     choices, largest = enumerate_outputs(Problem(arrangement, text, goal.target), 1)
