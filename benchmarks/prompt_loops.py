@@ -20,11 +20,9 @@ from typing import Any
 
 import torch
 from harness import origin, save, use_threads
+from prompt_agents import learned
 from scipy.stats import binomtest
 
-from separatrix.agents.catalog import load_policy, train
-from separatrix.agents.common.configuration import load_experiment
-from separatrix.agents.common.run import Run
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.language.feedback import GreedyPrompt, WrittenPrompt
@@ -60,23 +58,6 @@ def open_loop(environment: DialogueEnvironment, seeds: torch.Tensor, written: in
     return WrittenPrompt(choices, after=yields)
 
 
-def learned(folder: Path) -> tuple[Controller, int]:
-    """Trains PPO as the experiment has it, or goes on, and returns its policy and its steps."""
-    config = load_experiment(EXPERIMENT)
-    started = sorted(folder.glob("*/*/*/config.yaml"))
-    if started:
-        run = Run.resume(started[-1].parent)
-    else:
-        run = Run.create(folder, config.environment.id, config.agent.algorithm, 0, config)
-    with run:
-        known = run.latest_checkpoint()
-        if known is None or known.step < config.total_steps:
-            train(config, run)
-        checkpoint = run.latest_checkpoint()
-    assert checkpoint is not None
-    return load_policy(config, checkpoint, dialogue(1)), checkpoint.step
-
-
 def success(controller: Controller, seeds: torch.Tensor) -> dict[str, Any]:
     """Evaluates a controller."""
     begin = time.perf_counter()
@@ -98,12 +79,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--episodes", type=int, default=512)
     parser.add_argument("--choose", type=int, default=128, help="episodes by which is chosen")
-    parser.add_argument("--folder", type=Path, default=Path("runs/prompt_loops"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/prompt_agents"))
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     use_threads(1)
     chosen, seeds = CHOICE + torch.arange(arguments.choose), TEST + torch.arange(arguments.episodes)
-    made, policy = dialogue(len(seeds)), learned(arguments.folder)
+    made, policy = dialogue(len(seeds)), learned(EXPERIMENT, arguments.folder)
     rows: list[dict[str, Any]] = []
 
     def add(name: str, controller: Controller, **more: Any) -> None:

@@ -100,6 +100,28 @@ def loops(content: dict[str, Any]) -> str:
     return lines(heading, rows, content)
 
 
+def agents(content: dict[str, Any]) -> str:
+    """Success of the experiments' policies."""
+
+    def share(row: dict[str, Any], name: str) -> str:
+        if name not in row:
+            return ""
+        low, high = row[name]["interval"]
+        return f"{row[name]['hits'] / row['episodes']:.0%} [{low:.0%}, {high:.0%}]"
+
+    rows = [
+        [
+            f"`{row['experiment']}`",
+            f"{row['steps']:,}",
+            *(share(row, name) for name in ("policy", "random", "ahead")),
+            f"{row['seconds']:.0f}",
+        ]
+        for row in content["rows"]
+    ]
+    heading = "experiment | steps: | hits: | random actions: | a look ahead: | seconds:"
+    return lines(heading, rows, content)
+
+
 def bound(content: dict[str, Any]) -> str:
     """Violations of the bound, as corrected and as printed."""
     rows = [
@@ -230,6 +252,7 @@ TABLES = {
     "exact sets": sets,
     "exact estimate": estimate,
     "loops": loops,
+    "agents": agents,
     "bound": bound,
     "speed": speed,
     "speed candidates": candidates,
