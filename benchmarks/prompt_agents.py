@@ -52,7 +52,7 @@ def learned(experiment: str, folder: Path) -> tuple[Controller, int]:
             train(config, run)
         checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
-    made = make_environment(config.environment.id, 1, **config.environment.options)
+    made = make_environment(config.environment.id, 1, **config.environment.arguments())
     return load_policy(config, checkpoint, made), checkpoint.step
 
 
@@ -83,8 +83,13 @@ def main() -> None:
         policy, steps = learned(name, arguments.folder)
         seconds = time.perf_counter() - begin
         config = load_experiment(name).environment
-        made = make_environment(config.id, len(seeds), **config.options)
-        row = {"experiment": name, "steps": steps, "seconds": seconds, "episodes": len(seeds)}
+        made = make_environment(config.id, len(seeds), **config.arguments())
+        row: dict[str, Any] = {
+            "experiment": name,
+            "steps": steps,
+            "seconds": seconds,
+            "episodes": len(seeds),
+        }
         row["policy"] = hits(policy, made, seeds)
         row["random"] = hits(make_controller("random", made), made, seeds)
         if "Soft" not in config.id:
