@@ -111,6 +111,8 @@ def make_prompt_system(
     device: torch.device,
     dtype: torch.dtype,
     backend: str,
+    *,
+    appends: bool,
 ) -> PromptSystem:
     """Makes the plant under prompts of tokens.
 
@@ -120,16 +122,18 @@ def make_prompt_system(
         device: Where the model is to be.
         dtype: Type of its real numbers.
         backend: One of `BACKENDS`.
+        appends: Whether prompts behind texts grow by a token at a time.
 
     Raises:
         ValueError: An option is not allowed; the message says what is.
     """
-    from separatrix.envs.language.prompt_environment import PromptSystem
+    from separatrix.envs.language.prompt_environment import AppendingSystem, PromptSystem
 
     found = {**PROMPT, **{k: v for k, v in options.items() if k in PROMPT}}
     length = read_count("prompt_length", found["prompt_length"])
     instances = make_instances(options, found["place"], device, dtype, backend)
-    return PromptSystem(instances, length, num_envs)
+    kind = AppendingSystem if appends and found["place"] == "after" else PromptSystem
+    return kind(instances, length, num_envs)
 
 
 def make_terms(options: Mapping[str, Any]) -> Terms:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from gymnasium.spaces import Discrete
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from separatrix.envs.core.environment import Transition
@@ -32,6 +32,8 @@ class DialogueState(TextState):
     """Logarithms of the probabilities of the next token now."""
     heard: Int64[Tensor, "batch count"]
     """The last tokens that the model has written, as many as a target has; -1 for none."""
+    memory: Shaped[Tensor, "batch ..."]
+    """What the model remembers of the text, see `LanguageModel.begin`."""
 
 
 class DialogueSystem(TextSystem):
@@ -59,6 +61,8 @@ class DialogueSystem(TextSystem):
     def initial_state(self, stream: Stream) -> DialogueState:
         """Draws texts and targets."""
         drawn, stream = self.instances.draw(stream)
+        room = self.capacity + drawn.goal.target.shape[1] - 1
+        memory, read = self.instances.arrangement.begin(drawn.text, room)
         none = torch.zeros_like(stream.seed)
         blank = none[:, None].expand(-1, self.capacity)
         return DialogueState(
@@ -69,10 +73,11 @@ class DialogueSystem(TextSystem):
             drawn.wanted,
             drawn.uncontrolled,
             drawn.reading.features,
-            drawn.forward_tokens,
+            drawn.forward_tokens + read,
             none + drawn.text.shape[1],
             drawn.uncontrolled.clone(),
             torch.full_like(drawn.goal.target, YIELD),
+            memory,
         )
 
     def advance(self, state: DialogueState, control: Int64[Tensor, " batch"]) -> DialogueState:
@@ -89,16 +94,22 @@ class DialogueSystem(TextSystem):
         shifted = torch.cat((state.heard[:, 1:], token), 1)
         # Behind its capacity, where no episode gets, a text has its last token replaced.
         end = state.text.shape[1]
-        place = state.length.clamp_max(end - 1)[:, None]
-        state = replace(
+        place = state.length.clamp_max(end - 1)
+        reading, found, memory, count = self.instances.arrangement.go_on(
+            state.memory, place, token[:, 0], self.goal(state), state.uncontrolled
+        )
+        return replace(
             state,
             stream=stream,
             interval=state.interval + 1,
-            text=state.text.scatter(1, place, token),
-            length=(state.length + 1).clamp_max(end),
+            text=state.text.scatter(1, place[:, None], token),
+            length=place + 1,
             heard=torch.where(yields[:, None], shifted, state.heard),
+            following=found[:, 0].clone(),
+            features=reading.features,
+            memory=memory,
+            forward_tokens=count,
         )
-        return self._read(state)
 
     def _drawn(self, following: Tensor, uniform: Tensor) -> Int64[Tensor, " batch"]:
         """Draws tokens: the first one whose cumulated probability is above a uniform number."""
@@ -109,18 +120,6 @@ class DialogueSystem(TextSystem):
         probability = (off / self.temperature).softmax(1)
         below = probability.cumsum(1) <= uniform[:, None]
         return below.sum(1).clamp_max(following.shape[1] - 1)
-
-    def _read(self, state: DialogueState) -> DialogueState:
-        nothing = state.text[:, :0]
-        reading, found, lengths = self.instances.arrangement.read(
-            state.text, state.length, nothing, self.goal(state), state.uncontrolled
-        )
-        return replace(
-            state,
-            following=found[:, 0].clone(),
-            features=reading.features,
-            forward_tokens=lengths,
-        )
 
 
 class DialogueEnvironment(LanguageEnvironment):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from separatrix.envs.language.language_model import LanguageModel, last
 from separatrix.envs.language.llama import find_writable
@@ -104,6 +105,24 @@ class HubModel(LanguageModel):
                 use_cache=True,
             )
             return self._heads(found.last_hidden_state, lengths, 1)[:, 0]
+
+    def begin(self, tokens: Int64[Tensor, "batch begin"], room: int) -> Int64[Tensor, "batch room"]:
+        """Remembers texts as they are: models differ in what else they can remember."""
+        return pad(tokens, (0, room - tokens.shape[1]))
+
+    def go_on(
+        self,
+        memory: Int64[Tensor, "batch room"],
+        known: Int64[Tensor, " batch"],
+        tokens: Int64[Tensor, "batch tokens"],
+    ) -> tuple[Float[Tensor, "batch tokens vocabulary"], Int64[Tensor, "batch room"]]:
+        """Reads texts anew, with what stands behind them."""
+        count = tokens.shape[1]
+        place = known[:, None] + torch.arange(count, device=known.device)
+        memory = memory.scatter(1, place, tokens)
+        with torch.no_grad():
+            found = self.log_probabilities_of(self.embedding[memory], known + count, count)
+        return found, memory
 
     def _heads(
         self, found: Float[Tensor, "batch tokens width"], lengths: Tensor, count: int

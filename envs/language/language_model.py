@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 ROWS = 1024
@@ -120,6 +120,37 @@ class LanguageModel(ABC):
             memory: What `remember` returned.
             tokens: What stands behind it.
             lengths: Tokens of each.
+        """
+
+    @abstractmethod
+    def begin(self, tokens: Int64[Tensor, "batch begin"], room: int) -> Shaped[Tensor, "batch ..."]:
+        """Reads the beginnings of texts, so that `go_on` need not read them again.
+
+        Args:
+            tokens: Of the beginnings.
+            room: Tokens that a text may have in the end.
+
+        Returns:
+            What is remembered, one row a text.
+        """
+
+    @abstractmethod
+    def go_on(
+        self,
+        memory: Shaped[Tensor, "batch ..."],
+        known: Int64[Tensor, " batch"],
+        tokens: Int64[Tensor, "batch tokens"],
+    ) -> tuple[Float[Tensor, "batch tokens vocabulary"], Shaped[Tensor, "batch ..."]]:
+        """Reads what stands behind texts.
+
+        Args:
+            memory: What is remembered of the texts; it stays as it is.
+            known: Tokens of each text that count; what was read behind them is forgotten.
+            tokens: What stands there.
+
+        Returns:
+            The logarithms of the probabilities of the token after each of these, and what is
+            remembered now.
         """
 
 

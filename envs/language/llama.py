@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
 from separatrix.envs.language.language_model import LanguageModel, last
 from separatrix.envs.language.transformer import Memory, Transformer
@@ -76,21 +77,40 @@ class LlamaModel(LanguageModel):
             raise ValueError(f"got texts of {got} tokens; allowed for {self.name}: {allowed}")
         return self._heads(self.transformer(embeddings), lengths, count)
 
-    def remember(self, tokens: Int64[Tensor, " tokens"]) -> Memory:
+    def remember(
+        self, tokens: Int64[Tensor, " tokens"]
+    ) -> Float[Tensor, "layers 2 key_heads tokens head"]:
         """Reads a text once, with which others begin."""
-        with torch.no_grad():
-            return self.transformer.remember(self.embedding[tokens][None])
+        return self.begin(tokens[None], len(tokens))[0]
 
     def log_probabilities_after(
         self,
-        memory: Memory,
+        memory: Float[Tensor, "layers 2 key_heads known head"],
         tokens: Int64[Tensor, "batch tokens"],
         lengths: Int64[Tensor, " batch"],
     ) -> Float[Tensor, "batch vocabulary"]:
         """Does what `log_probabilities` does for texts behind one that was read before."""
+        known = torch.full_like(lengths, memory.shape[-2])
+        each = pad(memory, (0, 0, 0, tokens.shape[1])).expand(len(tokens), *(-1,) * 5)
         with torch.no_grad():
-            found = self.transformer(self.embedding[tokens], memory)
+            found, _ = self.transformer.go_on(self.embedding[tokens], each, known)
             return self._heads(found, lengths, 1)[:, 0]
+
+    def begin(self, tokens: Int64[Tensor, "batch begin"], room: int) -> Memory:
+        """Reads the beginnings of texts."""
+        with torch.no_grad():
+            return self.transformer.remember(self.embedding[tokens], room)
+
+    def go_on(
+        self,
+        memory: Memory,
+        known: Int64[Tensor, " batch"],
+        tokens: Int64[Tensor, "batch tokens"],
+    ) -> tuple[Float[Tensor, "batch tokens vocabulary"], Memory]:
+        """Reads on where texts were left."""
+        with torch.no_grad():
+            found, memory = self.transformer.go_on(self.embedding[tokens], memory, known)
+            return self.transformer.logits(found).log_softmax(-1), memory
 
     def _heads(
         self, found: Float[Tensor, "batch tokens width"], lengths: Tensor, count: int

@@ -102,7 +102,7 @@ def build(
     """Makes the environment, see `Registration`."""
     from separatrix.envs.language.prompt_environment import EditEnvironment
 
-    system = make_prompt_system(options, num_envs, device, dtype, backend)
+    system = make_prompt_system(options, num_envs, device, dtype, backend, appends=False)
     return EditEnvironment(system, make_terms(options), horizon)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from gymnasium.spaces import Discrete, MultiDiscrete
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from separatrix.envs.core.actions import Action
@@ -73,17 +73,54 @@ class PromptSystem(TextSystem):
         length, prompt = control[:, 0].clone(), control[:, 1:]
         used = torch.arange(self.capacity, device=self.device) < length[:, None]
         prompt = prompt.masked_fill(~used, 0)
+        following = replace(state, interval=state.interval + 1, prompt=prompt, length=length)
+        return self._answered(following)
+
+    def _answered(self, state: PromptState) -> PromptState:
+        """Returns the state with what the model says of its prompt."""
         reading, _, lengths = self.instances.arrangement.read(
-            prompt, length, state.text, self.goal(state), state.uncontrolled
+            state.prompt, state.length, state.text, self.goal(state), state.uncontrolled
+        )
+        return replace(state, features=reading.features, hit=reading.hit, forward_tokens=lengths)
+
+
+@dataclass(frozen=True)
+class AppendedState(PromptState):
+    """A prompt behind a text."""
+
+    memory: Shaped[Tensor, "batch ..."]
+    """What the model remembers of both, see `LanguageModel.begin`."""
+
+
+class AppendingSystem(PromptSystem):
+    """The plant under a prompt behind the text, to which tokens are appended, one at a time.
+
+    What was read before is not read again.
+    """
+
+    def initial_state(self, stream: Stream) -> AppendedState:
+        """Draws texts and targets, under an empty prompt."""
+        state = super().initial_state(stream)
+        room = self.capacity + state.target.shape[1] - 1
+        memory, read = self.instances.arrangement.begin(state.text, room)
+        parts = {each.name: getattr(state, each.name) for each in fields(state)}
+        parts["forward_tokens"] = state.forward_tokens + read
+        return AppendedState(**parts, memory=memory)
+
+    def _answered(self, state: PromptState) -> PromptState:
+        assert isinstance(state, AppendedState)
+        # The last token is read, also where it is an old one: that changes nothing.
+        last = state.text.shape[1] + state.length - 1
+        token = torch.cat((state.text, state.prompt), 1).gather(1, last[:, None])[:, 0]
+        reading, _, memory, count = self.instances.arrangement.go_on(
+            state.memory, last, token, self.goal(state), state.uncontrolled
         )
         return replace(
             state,
-            interval=state.interval + 1,
-            prompt=prompt,
-            length=length,
             features=reading.features,
             hit=reading.hit,
-            forward_tokens=lengths,
+            forward_tokens=count,
+            memory=memory,
         )
 
 

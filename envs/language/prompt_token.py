@@ -105,7 +105,7 @@ def build(
     """Makes the environment, see `Registration`."""
     from separatrix.envs.language.prompt_environment import TokenEnvironment
 
-    system = make_prompt_system(options, num_envs, device, dtype, backend)
+    system = make_prompt_system(options, num_envs, device, dtype, backend, appends=True)
     return TokenEnvironment(system, make_terms(options), horizon)
 
 

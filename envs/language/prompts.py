@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from separatrix.envs.language.checks import require
@@ -93,6 +93,64 @@ class Arrangement:
         found = torch.cat(each)
         first = found[:, 0] if uncontrolled is None else uncontrolled
         return read(found, goal, first), found, lengths
+
+    def begin(
+        self, text: Int64[Tensor, "batch text"], room: int
+    ) -> tuple[Shaped[Tensor, "batch ..."], Int64[Tensor, " batch"]]:
+        """Reads sink and texts, so that `go_on` need not read them again.
+
+        Args:
+            text: Texts.
+            room: Tokens that may stand behind a text.
+
+        Returns:
+            What is remembered, and how many tokens the model read.
+        """
+        model, sinks = self.model, text[:, :0]
+        if self.sink is not None:
+            sinks = torch.full_like(text[:, :1], self.sink)
+        tokens = torch.cat((sinks, text), 1)
+        count = tokens.shape[1]
+        parts = model.parts(len(tokens), count)
+        memory = torch.cat([model.begin(tokens[part], count + room) for part in parts])
+        return memory, torch.full_like(tokens[:, 0], count)
+
+    def go_on(
+        self,
+        memory: Shaped[Tensor, "batch ..."],
+        length: Int64[Tensor, " batch"],
+        token: Int64[Tensor, " batch"],
+        goal: Goal,
+        uncontrolled: Float[Tensor, "batch vocabulary"],
+    ) -> tuple[
+        Reading,
+        Float[Tensor, "batch count vocabulary"],
+        Shaped[Tensor, "batch ..."],
+        Int64[Tensor, " batch"],
+    ]:
+        """Does what `read` does for texts that are a token longer than those that were read.
+
+        Args:
+            memory: What is remembered of them.
+            length: Tokens of each, without the new one and the sink.
+            token: The new ones.
+            goal: See `read`.
+            uncontrolled: See `read`.
+
+        Returns:
+            The reading, the logarithms of the probabilities of each token of the target, what is
+            remembered now, and how many tokens the model read.
+        """
+        model, tokens = self.model, torch.cat((token[:, None], goal.target[:, :-1]), 1)
+        known = length + (0 if self.sink is None else 1)
+        count = tokens.shape[1]
+        each = [
+            model.go_on(memory[part], known[part], tokens[part])
+            for part in model.parts(len(tokens), count, count)
+        ]
+        found, memory = (torch.cat(some) for some in zip(*each, strict=True))
+        reading = read(found, goal, uncontrolled)
+        return reading, found, memory, torch.full_like(length, count)
 
 
 def read_sink(model: LanguageModel, sink: Any) -> int | None:

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import pad, scaled_dot_product_attention, silu
+
+Memory = Float[Tensor, "batch layers 2 key_heads room head"]
+"""Keys and values of the tokens of texts, for each block."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,6 @@ class Shape:
 
     norm_epsilon: float = 1e-5
     """Added to the mean square that a norm divides by."""
-
-
-class Memory(NamedTuple):
-    """Keys and values of the tokens of a text, for each block, with which texts may begin."""
-
-    keys: Float[Tensor, "layers key_heads tokens head"]
-    values: Float[Tensor, "layers key_heads tokens head"]
 
 
 class Block(NamedTuple):
@@ -132,27 +128,50 @@ class Transformer(nn.Module):
         self.load_state_dict({name: tensor.to(self.embedding) for name, tensor in tensors.items()})
 
     def forward(
-        self, embeddings: Float[Tensor, "batch tokens width"], memory: Memory | None = None
+        self, embeddings: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens width"]:
         """Returns the embeddings of which the products with `embedding` are logits.
 
         Args:
             embeddings: Of the tokens of each text; what stands behind a token does not change what
                 is returned for it, so that texts may be filled up at their ends.
-            memory: What all texts begin with.
         """
-        return self._read(embeddings, memory)
+        return self._read(embeddings)
 
-    def remember(self, embeddings: Float[Tensor, "1 tokens width"]) -> Memory:
-        """Reads the beginning of texts once."""
+    def remember(self, embeddings: Float[Tensor, "batch begin width"], tokens: int) -> Memory:
+        """Reads the beginnings of texts, so that they need not be read again.
+
+        Args:
+            embeddings: Of their tokens.
+            tokens: How many tokens of a text there is to be room for.
+        """
         blocks = self.trace(embeddings)
-        keys, values = ([block[i] for block in blocks] for i in (1, 2))
-        return Memory(torch.cat(keys), torch.cat(values))
+        found = torch.stack([torch.stack((one.keys, one.values), 1) for one in blocks], 1)
+        return pad(found, (0, 0, 0, tokens - embeddings.shape[1]))
+
+    def go_on(
+        self,
+        embeddings: Float[Tensor, "batch tokens width"],
+        memory: Memory,
+        known: Int64[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch tokens width"], Memory]:
+        """Reads what stands behind the beginnings of texts.
+
+        Args:
+            embeddings: Of what stands there.
+            memory: What is remembered of the texts; it stays as it is.
+            known: Tokens of each of them that count.
+
+        Returns:
+            What `forward` returns for these tokens; and what is remembered now, of them, too.
+        """
+        memory = memory.clone()
+        return self._read(embeddings, memory=memory, known=known), memory
 
     def trace(self, embeddings: Float[Tensor, "batch tokens width"]) -> list[Block]:
         """Reads texts, and returns what each block made of them."""
         kept = list[Block]()
-        self._read(embeddings, None, kept)
+        self._read(embeddings, kept)
         return kept
 
     def logits(
@@ -164,18 +183,21 @@ class Transformer(nn.Module):
     def _read(
         self,
         values: Tensor,
-        memory: Memory | None,
         kept: list[Block] | None = None,
+        *,
+        memory: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
-        """Does what `forward` does; what each block made of it is put into `kept`."""
+        """Does what `forward` does; what each block made of it is put into `kept` and `memory`."""
         shape, (batch, tokens, _) = self.shape, values.shape
-        known = 0 if memory is None else memory.keys.shape[2]
+        place = torch.arange(tokens, device=values.device)
+        mask, rows = None, torch.arange(batch, device=values.device)[:, None]
+        if memory is not None and known is not None:
+            place = place + known[:, None]
+            seen = torch.arange(memory.shape[-2], device=values.device) <= place[..., None]
+            mask = seen[:, None]
         tables: tuple[Tensor, Tensor] = (self.cosine, self.sine)
-        rotation = [table[known : known + tokens] for table in tables]
-        mask = None
-        if memory is not None:
-            seen = torch.ones(tokens, known + tokens, dtype=torch.bool, device=values.device)
-            mask = seen.tril(known)
+        rotation = [table[place].unsqueeze(-3) for table in tables]
         for block in range(shape.layers):
             weights = {name: weight[block] for name, weight in self.weights.items()}
             seen = self._norm(values, self.norms["attention"][block])
@@ -191,9 +213,9 @@ class Transformer(nn.Module):
             if kept is not None:
                 kept.append(Block(seen, key, value))
             if memory is not None:
-                before = memory.keys[block], memory.values[block]
-                past = (part.expand(batch, -1, -1, -1) for part in before)
-                key, value = (torch.cat(pair, 2) for pair in zip(past, (key, value), strict=True))
+                for i, part in enumerate((key, value)):
+                    memory[:, block, i][rows, :, place] = part.transpose(1, 2)
+                key, value = memory[:, block, 0], memory[:, block, 1]
             if shape.key_heads < shape.heads:
                 groups = shape.heads // shape.key_heads
                 key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
@@ -220,8 +242,8 @@ class Transformer(nn.Module):
 
 def rotated(
     vectors: Float[Tensor, "*heads tokens head"],
-    cosine: Float[Tensor, "tokens half"],
-    sine: Float[Tensor, "tokens half"],
+    cosine: Float[Tensor, "*rows tokens half"],
+    sine: Float[Tensor, "*rows tokens half"],
 ) -> Float[Tensor, "*heads tokens head"]:
     """Rotates each pair (i, i + half) of components by the angle of its position."""
     first, second = vectors.chunk(2, -1)

@@ -277,3 +277,25 @@ def test_pictures_show_the_text(name: str) -> None:
     picture = environment.render(state)
     assert picture.shape == (240, 420, 3)
     assert len({tuple(colour) for colour in picture.reshape(-1, 3).tolist()}) > 2
+
+
+@pytest.mark.parametrize("target_length", [1, 2])
+@pytest.mark.parametrize("name", ["PromptToken-v0", "PromptDialogue-v0"])
+def test_texts_that_are_read_on_are_what_whole_texts_are(name: str, target_length: int) -> None:
+    options: dict[str, Any] = {"target": "truth", "target_length": target_length}
+    if name == "PromptToken-v0":
+        options |= {"place": "after", "prompt_length": 3}
+    environment: Any = make_environment(name, 4, **options)
+    arrangement = environment.system.instances.arrangement
+    state, _ = environment.reset(0)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(5):
+        action = torch.randint(95, (4,), generator=generator)
+        action[step % 4] = 0  # which is no text: nothing is written, or the model goes on
+        state = environment.step(state, action).state
+        none = state.text[:, :0]
+        prompt, text = (state.prompt, state.text) if options.get("place") else (state.text, none)
+        goal = environment.system.goal(state)
+        whole, _, lengths = arrangement.read(prompt, state.length, text, goal, state.uncontrolled)
+        torch.testing.assert_close(state.features, whole.features, atol=2e-5, rtol=1e-4)
+        assert (state.forward_tokens == target_length).all() and (lengths > 16).all()

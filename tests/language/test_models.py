@@ -70,6 +70,12 @@ def test_models_of_transformers_are_plants(tmp_path: Path) -> None:
     memory = model.remember(tokens[0, :2])
     after = model.log_probabilities_after(memory, tokens[:1, 2:], torch.tensor([2]))
     torch.testing.assert_close(after, found[:1], atol=1e-5, rtol=1e-5)
+    known = torch.tensor([2, 1])
+    on, memory = model.go_on(model.begin(tokens[:, :2], 4), known, tokens[:, 2:3])
+    on, _ = model.go_on(memory, known + 1, tokens[:, 3:])
+    other = torch.tensor([[0, 1, 2, 3], [0, 5, 5, 0]])
+    again = model.log_probabilities(other, torch.tensor([4, 3]))
+    torch.testing.assert_close(on[:, 0], again, atol=1e-5, rtol=1e-5)
 
 
 def test_a_model_that_is_not_here_is_refused() -> None:
