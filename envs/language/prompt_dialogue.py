@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TEMPERATURE = {"temperature": (1.0, 0.0, 1000.0)}
 TURNS = 12
+TEXTS = {name: default for name, default in INSTANCES.items() if name != "tolerance"}
+"""Options of texts and targets; no target is a distribution."""
 
 
 class PromptDialogue:
@@ -114,7 +116,7 @@ register(
     build,
     horizon=12,
     summary="Write into a text until a language model, drawing its tokens, writes the target",
-    options={**INSTANCES, "temperature": TEMPERATURE["temperature"][0], "turns": TURNS, **TERMS},
+    options={**TEXTS, "temperature": TEMPERATURE["temperature"][0], "turns": TURNS, **TERMS},
     documented=PromptDialogue,
     states=1,
     controls=1,

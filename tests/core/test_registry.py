@@ -54,6 +54,7 @@ OTHER_VALUES: dict[Any, Any] = {
     "target": "uniform",
     "target_rank": 5,
     "fixed_text": "The sea is ",
+    "tolerance": 10.0,  # so that everything is a hit
     "fixed_target": "q",
     "sink": None,
     "prompt_length": 3,
@@ -331,6 +332,8 @@ def test_option_reaches_the_environment(environment_id: str, name: str) -> None:
         task = {"meals": [(30, 400)], "bolus_hours": 0.1}  # to be seen by all parameters
     if name == "body_scale":
         task = {"body": "thighs"}
+    if name == "tolerance":
+        task = {"target": "distribution"}
     usual, same, other = (
         push(environment_id, steps, backend=backend, **task, **options)
         for options in ({}, {name: default}, {name: value})
