@@ -59,8 +59,7 @@ def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
     model = find_model("character")
     tokens = read_tokens("python", model, TEXT)
     generator = torch.Generator().manual_seed(0)
-    kept, seconds, tried = list[Tensor](), {1: 0.0, 2: 0.0}, 0
-    found: dict[str, Any] = {"reachable": []}
+    kept, reachable, tried = list[Tensor](), list[list[int]](), 0
     while len(kept) < count:
         tried += 1
         start = int(torch.randint(len(tokens) - TEXT, (1,), generator=generator))
@@ -68,9 +67,7 @@ def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
         asked = problem(text[None], text[None, :1])
         sizes = []
         for length in (1, LENGTH):
-            begin = time.perf_counter()
             choices, _ = enumerate_outputs(asked, length)
-            seconds[length] += time.perf_counter() - begin
             sizes.append(len(choices.unique()))
             # Two characters reach nothing new if one does not move the model at all.
             if length == 1 and sizes[0] < 3:
@@ -78,9 +75,8 @@ def texts(count: int) -> tuple[Tensor, dict[str, Any]]:
         else:
             if sizes[1] >= LEAST:
                 kept.append(text)
-                found["reachable"].append(sizes)
-    found |= {"tried": tried, "seconds": {str(k): v for k, v in seconds.items()}}
-    return torch.stack(kept), found
+                reachable.append(sizes)
+    return torch.stack(kept), {"reachable": reachable, "tried": tried}
 
 
 def problem(text: Tensor, target: Tensor, wanted: Tensor | None = None) -> Problem:

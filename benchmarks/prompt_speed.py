@@ -7,6 +7,7 @@
 Models read texts of 32 tokens. Memory is the peak of a process of its own, with its interpreter and
 the weights. Coordinate gradients replace tokens of a prompt of four before a text of eight for a
 target that is not hit, so that nobody ends early; candidates a second count the gradients' time.
+All prompts of one and two characters are tried before a text of eight.
 Magic_Words runs on the same weights in transformers, without a sink; of its packages those that
 the search does not call are mocked. Both sides take turns. Without `--peer` ours alone is timed.
 """
@@ -19,6 +20,7 @@ import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +34,7 @@ from separatrix.controllers.language.coordinate_gradient import (
     coordinate_gradient,
 )
 from separatrix.controllers.language.problem import Problem
+from separatrix.controllers.language.searches import enumerate_outputs
 from separatrix.envs.language.llama import LlamaModel
 from separatrix.envs.language.models import find_model
 from separatrix.envs.language.prompts import Arrangement
@@ -153,6 +156,17 @@ def searches(peer: Path | None) -> dict[str, Any]:
     return runs
 
 
+def enumeration(rounds: int) -> list[dict[str, Any]]:
+    """Times how long it takes to try all prompts of one and two characters before a text."""
+    asked, rows = problem("character", 1, TEXT), []
+    for length in (1, 2):
+        run = partial(enumerate_outputs, asked, length)
+        seconds = measure({"all": run}, rounds, 1.0)["all"]["median"]
+        rows.append({"length": length, "prompts": run()[0].shape[1], "seconds": seconds})
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -191,6 +205,7 @@ def main() -> None:
     candidates = {side: tried / times["median"] for side, times in found.items()}
     print(candidates)
     content = {"tokens": TOKENS, "rows": rows, "candidates_a_second": candidates}
+    content["enumeration"] = enumeration(arguments.rounds)
     if arguments.peer is not None:
         command = ["git", "-C", str(arguments.peer), "rev-parse", "HEAD"]
         commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -60,18 +60,13 @@ def exact(content: dict[str, Any]) -> str:
 
 
 def sets(content: dict[str, Any]) -> str:
-    """Sizes of reachable sets, and the time that it takes to find them."""
+    """Sizes of reachable sets."""
     found = content["exact"]
-    sizes = np.array(found["reachable"]).T
-    rows = []
-    for length, counts in zip(found["seconds"], sizes, strict=True):
-        cell = f"{np.median(counts):.0f} ({counts.min()} to {counts.max()})"
-        rows.append([length, f"{94 ** int(length):,}", cell, f"{found['seconds'][length]:.1f}"])
-    heading = (
-        "characters of a prompt: | prompts: | outputs that they reach, median of the texts kept: "
-        "| seconds, all texts tried:"
-    )
-    return lines(heading, rows, content)
+    sizes = np.array(found["reachable"])
+    cells = [f"{np.median(row):.0f} ({row.min()} to {row.max()})" for row in sizes.T]
+    row = [str(found["tried"]), str(len(sizes)), *cells]
+    heading = "texts tried: | kept: | outputs, prompts of a character: | of two characters:"
+    return lines(heading, [row], content)
 
 
 def estimate(content: dict[str, Any]) -> str:
@@ -156,6 +151,15 @@ def speed(content: dict[str, Any]) -> str:
         for row in content["rows"]
     ]
     return lines("model | batch: | what | tokens a second: | peak MB:", rows, content)
+
+
+def enumeration(content: dict[str, Any]) -> str:
+    """Time in which all prompts of a length are tried."""
+    rows = [
+        [str(row["length"]), f"{row['prompts']:,}", f"{row['seconds']:.2f}"]
+        for row in content["enumeration"]
+    ]
+    return lines("characters of a prompt: | prompts: | seconds a text:", rows, content)
 
 
 def candidates(content: dict[str, Any]) -> str:
@@ -256,6 +260,7 @@ TABLES = {
     "bound": bound,
     "speed": speed,
     "speed candidates": candidates,
+    "speed enumeration": enumeration,
     "curves": curves,
     "curves exhaustive": exhaustive,
 }
