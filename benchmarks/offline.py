@@ -186,7 +186,7 @@ STUDIES = {
         (64, 64),
         3,
     ),
-    "signed": Study(COSTS, with_cuts(), 10_000, (64, 64), 2),
+    "signed": Study(COSTS, with_cuts(), 10_000, (64, 64), 1),
 }
 
 

@@ -2,13 +2,14 @@
 
     python benchmarks/prompt_loops.py --output docs/results/prompt_loops.json
 
-The plant is the character model in `PromptDialogue-v0` at temperature 1: texts of our sentences,
-targets among the model's twenty likeliest characters, twelve steps in which the controller writes
-or the model does. An open loop writes what a search found for the text before the first draw, so
-many characters, and yields ever after. A closed loop sees what the model has drawn: the one that
-looks a character ahead, and a policy of PPO with masks that sees five features. How many characters
-the open loop writes, and the patience of the other, are chosen on episodes of their own. Success is
-the share of episodes in which the model says the target, with Wilson's intervals of 95 %.
+The plant is the character model in `PromptDialogue-v0` at temperature 1, as in the experiment whose
+policy takes part: texts of our sentences, one target for all, twelve steps in which the controller
+writes or the model does. An open loop writes what a search found for the text before the first
+draw, so many characters, and yields ever after. A closed loop sees what the model has drawn: the
+one that looks a character ahead, and a policy of PPO with masks that sees five features. How many
+characters the open loop writes, and the patience of the other, are chosen on episodes of their own.
+Success is the share of episodes in which the model says the target, with Wilson's intervals of 95
+%.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from harness import origin, save, use_threads
 from prompt_agents import learned
 from scipy.stats import binomtest
 
+from separatrix.agents.common.configuration import load_experiment
 from separatrix.controllers.controller import Controller
 from separatrix.controllers.evaluation import evaluate
 from separatrix.controllers.language.feedback import GreedyPrompt, WrittenPrompt
@@ -38,8 +40,9 @@ CHOICE, TEST = 10_000, 20_000
 
 
 def dialogue(num_envs: int) -> DialogueEnvironment:
-    """Makes the environment, whose returns are 1 for success."""
-    made = make_environment("PromptDialogue-v0", num_envs, reward="hit")
+    """Makes the environment of the experiment, but for its returns, which are 1 for success."""
+    options = load_experiment(EXPERIMENT).environment.options | {"reward": "hit"}
+    made = make_environment("PromptDialogue-v0", num_envs, **options)  # type: ignore[arg-type]
     assert isinstance(made, DialogueEnvironment)
     return made
 
