@@ -4,7 +4,8 @@
     git clone https://github.com/amanb2000/Magic_Words
     python benchmarks/prompt_speed.py --peer Magic_Words --output docs/results/prompt_speed.json
 
-Models read texts of 32 tokens. Memory is the peak of a process of its own, with its interpreter and
+Models read texts of 32 tokens, or the last of these when they know the others, or go back through
+them to the gradients of four. Memory is the peak of a process of its own, with its interpreter and
 the weights. Coordinate gradients replace tokens of a prompt of four before a text of eight for a
 target that is not hit, so that nobody ends early; candidates a second count the gradients' time.
 All prompts of one and two characters are tried before a text of eight.
@@ -20,6 +21,8 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +44,7 @@ from separatrix.envs.language.prompts import Arrangement
 
 TOKENS, PROMPT, TEXT = 32, 4, 8
 BATCHES = {"character": (1, 64, 1024), "smollm2": (1, 4, 16, 64)}
+WAYS = ("read", "read on", "gradient")
 ITERATIONS, CANDIDATES, PROPOSED = 3, 64, 128
 RARE = 40_000
 """A target that three iterations do not reach."""
@@ -55,23 +59,33 @@ NAMES = {
 }
 
 
-def peak(name: str, batch: int, gradient: bool) -> float:
-    """Reads texts in a process of its own; returns the peak of its memory in bytes."""
-    command = [sys.executable, __file__, "--read", name, str(batch), str(int(gradient))]
+def peak(name: str, batch: int, what: str) -> float:
+    """Does it in a process of its own; returns the peak of its memory in bytes."""
+    command = [sys.executable, __file__, "--once", name, str(batch), what]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(found.stdout))
 
 
-def read_once(name: str, batch: int, gradient: bool) -> None:
-    """Reads texts, and prints the peak of the memory of this process."""
-    asked = problem(name, batch, TOKENS - 1 - PROMPT)
-    prompts = torch.full((batch, PROMPT), 50)
-    if gradient:
-        asked.gradient(prompts, torch.arange(batch))
-    else:
-        asked.evaluate(prompts[:, None], torch.arange(batch))
+def once(name: str, batch: int, what: str) -> None:
+    """Does one of `WAYS`, and prints the peak of the memory of this process."""
+    way(name, batch, what)()
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     print(json.dumps(next(1024 * int(x.split()[1]) for x in lines if x.startswith("VmHWM"))))
+
+
+def way(name: str, batch: int, what: str) -> Callable[[], Any]:
+    """Makes what is timed: texts are read, read on by a token, or gone back through."""
+    asked, each = problem(name, batch, TOKENS - 1 - PROMPT), torch.arange(batch)
+    prompts = torch.full((batch, PROMPT), 50)
+    if what == "read":
+        return lambda: asked.evaluate(prompts[:, None], each)
+    if what == "gradient":
+        return lambda: asked.gradient(prompts, each)
+    arrangement, text = asked.arrangement, torch.cat((asked.text, prompts), 1)
+    memory, _ = arrangement.begin(text[:, :-1], 1)
+    known = torch.full((batch,), text.shape[1] - 1)
+    uncontrolled = torch.zeros(batch, arrangement.model.vocabulary)
+    return lambda: arrangement.go_on(memory, known, text[:, -1], asked.goal, uncontrolled)
 
 
 def problem(name: str, rows: int, length: int, target: int = 60) -> Problem:
@@ -174,29 +188,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--read", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--once", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.read:
-        name, batch, gradient = arguments.read
-        read_once(name, int(batch), gradient == "1")
+    if arguments.once:
+        name, batch, what = arguments.once
+        once(name, int(batch), what)
         return
     rows = []
     for name, batches in BATCHES.items():
         for batch in batches:
-            asked, each = problem(name, batch, TOKENS - 1 - PROMPT), torch.arange(batch)
-            prompts = torch.full((batch, PROMPT), 50)
-            runs = {
-                "read": lambda a=asked, p=prompts, e=each: a.evaluate(p[:, None], e),
-                "gradient": lambda a=asked, p=prompts, e=each: a.gradient(p, e),
-            }
+            runs = {what: way(name, batch, what) for what in WAYS}
             for what, found in measure(runs, arguments.rounds, 1.0).items():
                 row = {
                     "model": name,
                     "batch": batch,
                     "what": what,
-                    "tokens_a_second": TOKENS * batch / found["median"],
-                    "peak_bytes": peak(name, batch, what == "gradient"),
+                    "texts_a_second": batch / found["median"],
+                    "peak_bytes": peak(name, batch, what),
                 }
                 rows.append(row)
                 print(row, flush=True)

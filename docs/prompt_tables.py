@@ -139,18 +139,21 @@ def bound(content: dict[str, Any]) -> str:
 
 
 def speed(content: dict[str, Any]) -> str:
-    """Tokens a second and memory."""
+    """Texts and tokens a second, and memory."""
+    tokens = {"read": content["tokens"], "read on": 1, "gradient": content["tokens"]}
     rows = [
         [
             row["model"],
             str(row["batch"]),
             row["what"],
-            f"{row['tokens_a_second']:,.0f}",
+            f"{row['texts_a_second']:,.1f}",
+            f"{tokens[row['what']] * row['texts_a_second']:,.0f}",
             f"{row['peak_bytes'] / 1e6:,.0f}",
         ]
         for row in content["rows"]
     ]
-    return lines("model | batch: | what | tokens a second: | peak MB:", rows, content)
+    heading = "model | batch: | what | texts a second: | tokens a second: | peak MB:"
+    return lines(heading, rows, content)
 
 
 def enumeration(content: dict[str, Any]) -> str:
