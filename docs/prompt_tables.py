@@ -96,24 +96,24 @@ def loops(content: dict[str, Any]) -> str:
 
 
 def agents(content: dict[str, Any]) -> str:
-    """Success of the experiments' policies."""
+    """Success and returns of the experiments' policies."""
 
-    def share(row: dict[str, Any], name: str) -> str:
+    def cell(row: dict[str, Any], name: str) -> str:
         if name not in row:
             return ""
         low, high = row[name]["interval"]
-        return f"{row[name]['hits'] / row['episodes']:.0%} [{low:.0%}, {high:.0%}]"
+        share = f"{row[name]['hits'] / row['episodes']:.1%} [{low:.1%}, {high:.1%}]"
+        return f"{share}, {row[name]['return']:.2f}"
 
     rows = [
         [
             f"`{row['experiment']}`",
             f"{row['steps']:,}",
-            *(share(row, name) for name in ("policy", "random", "ahead")),
-            f"{row['seconds']:.0f}",
+            *(cell(row, name) for name in ("policy", "random", "ahead")),
         ]
         for row in content["rows"]
     ]
-    heading = "experiment | steps: | hits: | random actions: | a look ahead: | seconds:"
+    heading = "experiment | steps: | hits, return: | random actions: | a look ahead:"
     return lines(heading, rows, content)
 
 
