@@ -143,8 +143,10 @@ class SurrogateEnvironment(Environment):
         self.observation_space, self.action_space = like.observation_space, like.action_space
         self.reward_range, self.metric_names = like.reward_range, ("deviation", "leverage")
         self.dynamics, self.like, self.horizon = dynamics, like, horizon
-        high = torch.from_numpy(like.observation_space.high.astype(np.float64)).to(starts.any)
-        self._limits = high if limits is None else torch.minimum(limits.to(high), high)
+        space = like.observation_space
+        largest = np.maximum(np.abs(space.low), np.abs(space.high)).astype(np.float64)
+        most = torch.from_numpy(largest).to(starts.any)
+        self._limits = most if limits is None else torch.minimum(limits.to(most), most)
         self.system = SurrogateSystem(like, num_envs, starts.within(self._limits))
         lowest = like.reward_range[0] if lowest_reward is None else lowest_reward
         self._worst_return, self._penalty = lowest / (1 - discount), penalty

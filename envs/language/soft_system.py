@@ -121,6 +121,7 @@ class SoftPromptTask(Task):
         price: float,
     ) -> None:
         self._authority, self._price, self._capacity = authority, price, system.capacity
+        self._system = system
         embedding = system.model.embedding
         width = embedding.shape[1]
         self._directions: Tensor | None = None
@@ -163,6 +164,36 @@ class SoftPromptTask(Task):
         """Returns the gain in the logarithm of the target's probability, less the price, and 1."""
         gain = next_state.features[:, 0] - state.features[:, 0]
         return gain + BONUS * next_state.hit - self._price * self._energy(control)
+
+    def state_of(self, observation: Float[Tensor, "batch observation"]) -> SoftPromptState:
+        """Returns states with these features and vectors, of no text."""
+        instances, rows = self._system.instances, len(observation)
+        count = len(FEATURES)
+        features = observation[:, :count] * observation.new_tensor(SCALES)
+        vectors = observation[:, count:]
+        if not self._shows_vectors:
+            size = self._capacity * self._system.model.embedding.shape[1]
+            vectors = observation.new_zeros((rows, size))
+        none = torch.zeros(rows, dtype=torch.int64, device=observation.device)
+        text = none[:, None].expand(-1, instances.text_tokens)
+        target = none[:, None].expand(-1, instances.target_tokens)
+        unknown = observation.new_zeros((1, self._system.model.vocabulary)).expand(rows, -1)
+        by_tokens = instances.target != "distribution" or instances.fixed_target is not None
+        wanted = unknown[:, :0] if by_tokens else unknown
+        # No token is likelier than the target's; or the divergence is small.
+        hit = features[:, 3] >= 0 if by_tokens else features[:, 0] >= -instances.tolerance
+        return SoftPromptState(
+            Stream.start(none),
+            none,
+            text,
+            target,
+            wanted,
+            unknown,
+            features,
+            none,
+            vectors,
+            hit,
+        )
 
     def terminated(self, state: SoftPromptState) -> Bool[Tensor, " batch"]:
         """Tells where the model's first choice is the target."""

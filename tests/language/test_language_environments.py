@@ -299,3 +299,26 @@ def test_texts_that_are_read_on_are_what_whole_texts_are(name: str, target_lengt
         whole, _, lengths = arrangement.read(prompt, state.length, text, goal, state.uncontrolled)
         torch.testing.assert_close(state.features, whole.features, atol=2e-5, rtol=1e-4)
         assert (state.forward_tokens == target_length).all() and (lengths > 16).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fixed_text": "The river ", "target_rank": 3, "authority": 2.0},
+        {"text_length": 3, "target_rank": 3, "authority": 2.0, "observation": "features"},
+        {"target": "distribution", "tolerance": 5.0},
+    ],
+)
+def test_rewards_of_vectors_follow_from_observations(options: dict[str, Any]) -> None:
+    environment = make_environment("SoftPrompt-v0", 8, **options)
+    state, observation = environment.reset(0)
+    generator, hits = torch.Generator().manual_seed(0), 0
+    for _ in range(10):
+        action = 2 * torch.rand((8, *environment.action_shape), generator=generator) - 1
+        step = environment.step(state, action)
+        found = environment.known_outcome(observation, action, step.observation)
+        torch.testing.assert_close(found[0], step.reward, atol=1e-4, rtol=1e-4)
+        assert torch.equal(found[1], step.terminated)
+        hits += int(step.terminated.sum())
+        state, observation = step.state, step.observation
+    assert hits
