@@ -59,12 +59,12 @@ def use_threads(count: int) -> None:
 
 def origin(packages: Sequence[str] = ()) -> dict[str, Any]:
     """The command, the commit, the versions (of these packages, too) and the machine."""
-    git = git_state()
+    git, threads = git_state(), torch.get_num_threads()  # numba's first call would change it
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": git["sha"],
         "uncommitted_changes": git["dirty"],
-        "threads": {"numba": numba.get_num_threads(), "torch": torch.get_num_threads()},
+        "threads": {"numba": numba.get_num_threads(), "torch": threads},
         "cores": os.cpu_count(),
         "load_average": os.getloadavg(),
         "versions": versions() | {name: metadata.version(name) for name in packages},

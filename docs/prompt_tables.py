@@ -191,10 +191,14 @@ def exhaustive(content: dict[str, Any]) -> str:
     """What all prompts of one token reach."""
     rows = []
     for row in content["exhaustive"]:
-        reached = ", ".join(f"`{text}` {count:,}" for text, count in row["reached"].items())
-        text = row["text"].replace("|", "\\|")
-        rows.append([f"`{text}`", f"{row['prompts']:,}", reached, f"{row['seconds']:.0f}"])
-    return lines("text | prompts: | first choices | seconds:", rows, content)
+        likeliest = list(row["reached"].items())[:10]
+        told = ", ".join(f"`{json.dumps(text)[1:-1]}` {count:,}" for text, count in likeliest)
+        text, seconds = json.dumps(row["text"])[1:-1], f"{row['seconds']:.0f}"
+        rows.append([f"`{text}`", f"{row['prompts']:,}", str(len(row["reached"])), told, seconds])
+    heading = (
+        "text | prompts: | first choices: | the ten most frequent, of how many prompts | seconds:"
+    )
+    return lines(heading, rows, content)
 
 
 def shares(group: dict[str, Any]) -> np.ndarray:
