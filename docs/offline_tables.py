@@ -43,12 +43,11 @@ def scores(content: dict[str, Any]) -> str:
             for run in row["runs"]
             if row["method"] == method
         ]
-        low, high = interval(values)
         rows.append(
             [
                 method,
                 *(spread(cells[dataset, method]) for dataset in datasets),
-                f"{trim_mean(values, 0.25, axis=None):.1f} [{low:.1f}, {high:.1f}]",
+                middle(values),
                 f"{np.mean(seconds):.0f}",
             ]
         )
@@ -181,6 +180,19 @@ def data(content: dict[str, Any]) -> str:
     return lines("what | transitions: | seconds: | peak MB:", rows, content)
 
 
+def middle(values: np.ndarray) -> str:
+    """Interquartile mean, and its interval where there is more than one seed.
+
+    Args:
+        values: (data sets, seeds).
+    """
+    mean = f"{trim_mean(values, 0.25, axis=None):.1f}"
+    if values.shape[1] == 1:
+        return mean
+    low, high = interval(values)
+    return f"{mean} [{low:.1f}, {high:.1f}]"
+
+
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Bootstrap interval of the interquartile mean, seeds drawn anew within each data set.
 
@@ -195,7 +207,9 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def spread(values: np.ndarray, form: str = ".1f") -> str:
-    """Mean of the seeds, and their smallest and largest value."""
+    """Mean of the seeds, and their smallest and largest value if there are several."""
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
     return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"
 
 
