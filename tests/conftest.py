@@ -8,8 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
+
+# Machines are shared: no test fails for the time that it takes.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "separatrix"
 # An int passes for a float (PEP 484). Self is not checked: the hook decorates methods, not classes.

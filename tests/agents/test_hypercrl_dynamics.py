@@ -98,7 +98,7 @@ def test_units_are_those_of_the_data(members: int, hidden: tuple[int, ...]) -> N
 
 
 @given(rows=st.lists(st.integers(0, 5), min_size=1, max_size=24), ordered=st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_row_is_found_in_the_group_of_its_task(rows: list[int], ordered: bool) -> None:
     tasks = torch.tensor(sorted(rows) if ordered else rows)
     present, slots, places = _groups(tasks)
@@ -114,7 +114,7 @@ def test_every_row_is_found_in_the_group_of_its_task(rows: list[int], ordered: b
 
 
 @given(rows=st.lists(st.integers(0, 3), min_size=2, max_size=12), ordered=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_predictions_row_by_row(rows: list[int], ordered: bool) -> None:
     rows = sorted(rows) if ordered else rows
     shape, members = TargetShape((3, 6, 3)), 2

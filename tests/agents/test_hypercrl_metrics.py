@@ -63,7 +63,7 @@ def test_a_single_task_has_nothing_to_forget_or_transfer() -> None:
         assert found[name].isnan()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(matrices())
 def test_who_keeps_everything_forgets_nothing(scores: Tensor) -> None:
     own = scores.diagonal()
@@ -76,7 +76,7 @@ def test_who_keeps_everything_forgets_nothing(scores: Tensor) -> None:
     assert torch.equal(metrics.retention(kept)[own > 0.1], torch.ones_like(own[own > 0.1]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 8), st.floats(0.2, 2.0))
 def test_who_forgets_everything_keeps_the_last_task(tasks: int, score: float) -> None:
     found = metrics.summary(score * torch.eye(tasks, dtype=torch.float64))
@@ -88,7 +88,7 @@ def test_who_forgets_everything_keeps_the_last_task(tasks: int, score: float) ->
     assert found["zero_shot_transfer"] == 0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(matrices(), matrices())
 def test_own_less_forgetting_is_performance(scores: Tensor, other: Tensor) -> None:
     found = metrics.summary(scores)
@@ -101,7 +101,7 @@ def test_own_less_forgetting_is_performance(scores: Tensor, other: Tensor) -> No
             torch.testing.assert_close(mixed[name], found[name], equal_nan=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 5), st.integers(2, 5))
 def test_seeds_do_not_disturb_each_other(seeds: int, tasks: int) -> None:
     generator = torch.Generator().manual_seed(seeds * 10 + tasks)

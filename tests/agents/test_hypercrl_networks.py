@@ -202,7 +202,7 @@ def test_base_weights_learn_as_told(kind: Any) -> None:
 
 
 @given(scale=st.floats(0.05, 20), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_enters_has_the_same_norm_for_all_tasks(scale: float, seed: int) -> None:
     config = replace(SMALL, encoding="constant_norm", layers=(6,))
     networks = hypernetwork(config, tasks=1)
@@ -217,7 +217,7 @@ def test_what_enters_has_the_same_norm_for_all_tasks(scale: float, seed: int) ->
 
 
 @given(scale=st.floats(2, 20), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_raw_embeddings_scale_what_is_generated(scale: float, seed: int) -> None:
     # ELU is not homogeneous as ReLU is, but at large arguments: from 1 on it is but for constants.
     found = {}

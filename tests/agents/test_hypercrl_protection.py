@@ -205,7 +205,7 @@ def protected(networks: SharedNetworks, strength: float = 0.3) -> tuple[Quadrati
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_one_quadratic_is_the_sum_of_all(seed: int) -> None:
     networks = SharedNetworks(SHAPE, 2, 0, heads=True)
     found, explicit = protected(networks)

@@ -72,7 +72,7 @@ def test_a_coreset_fills_its_bytes() -> None:
     assert stored <= 10_000 < stored + 2 * 8 * 4
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4), st.integers(1, 12))
 def test_the_widest_network_within_a_number(
     inputs: int, outputs: int, layers: int, width: int

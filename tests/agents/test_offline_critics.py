@@ -23,7 +23,7 @@ from tests.agents.offline_learners import (
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 6), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**31))
 def test_the_mean_cosine_is_that_of_all_pairs(
     members: int, rows: int, actions: int, seed: int

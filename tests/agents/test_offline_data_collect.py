@@ -100,7 +100,7 @@ def test_numbers_must_be_shared_evenly() -> None:
             record(environment, Gain(), transitions, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), times=st.integers(1, 9), num_envs=st.integers(1, 4))
 def test_environments_follow_each_other(data: Any, times: int, num_envs: int) -> None:
     """Of each row it is known where it was: time and environment are among its numbers."""

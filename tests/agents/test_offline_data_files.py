@@ -21,7 +21,7 @@ from separatrix.agents.offline.data.files import METADATA, TRANSITIONS, load_dat
 from tests.agents.offline_datasets import assert_same, make_dataset
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=6),
     data=st.data(),
@@ -100,7 +100,7 @@ def test_what_a_kill_left_is_no_obstacle(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "set"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damage_is_refused_or_harmless(data: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Of metadata.json, whose own bytes have no checksum, numbers and names may change."""

@@ -65,7 +65,7 @@ def write_neorl(path: Path, arrays: Arrays) -> Path:
     return path
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data(), lengths=st.lists(st.integers(1, 5), min_size=1, max_size=5))
 def test_rows_stay_aligned(
     data: Any, lengths: list[int], tmp_path_factory: pytest.TempPathFactory
@@ -82,7 +82,7 @@ def test_rows_stay_aligned(
         assert_same(dataset, load_dataset(write_neorl(folder / f"{name}.npz", arrays)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=5))
 def test_without_next_observations_the_last_rows_are_dropped(
     lengths: list[int], tmp_path_factory: pytest.TempPathFactory

@@ -34,7 +34,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data(), lengths=st.lists(st.integers(1, 6), min_size=4, max_size=12))
 def test_nothing_is_lost(
     data: Any, lengths: list[int], tmp_path_factory: pytest.TempPathFactory

@@ -105,7 +105,7 @@ def test_weights_of_iql_are_bounded() -> None:
     assert all(tensor.isfinite().all() for tensor in state(learner).values())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**31), st.floats(0.05, 0.95))
 def test_the_expectile_loss_is_smallest_at_the_expectile(seed: int, expectile: float) -> None:
     values = normal(seed, 9).double()

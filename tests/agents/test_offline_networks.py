@@ -23,7 +23,7 @@ from separatrix.agents.offline.networks import (
 from tests.agents.offline_learners import generator, normal, single
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(1, 4), st.integers(1, 3), st.integers(0, 3), st.lists(st.integers(1, 9), max_size=3)
 )

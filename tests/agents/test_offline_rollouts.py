@@ -29,7 +29,7 @@ from tests.agents.offline_models import (
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     capacity=st.integers(1, 9), sizes=st.lists(st.integers(0, 12), max_size=8), seed=st.integers(0)
 )

@@ -45,7 +45,7 @@ def test_samples_are_stored_transitions_seeded_and_even() -> None:
     assert (share - 0.1).abs().max() < 4 * (0.1 * 0.9 / 10_000) ** 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), times=st.integers(1, 12), length=st.integers(1, 5))
 def test_windows_are_all_that_cross_no_end(data: Any, times: int, length: int) -> None:
     flags = st.lists(

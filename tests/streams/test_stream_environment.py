@@ -193,7 +193,7 @@ JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.
 TASK = st.integers(0, 49)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(JUNK | TASK | st.lists(JUNK | TASK, max_size=6) | st.dictionaries(JUNK, JUNK, max_size=3))
 def test_any_value_is_a_task_or_refused(value: Any) -> None:
     several = isinstance(value, list)

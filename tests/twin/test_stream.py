@@ -144,7 +144,7 @@ def test_what_is_not_known_yet_is_not_used() -> None:
     assert seen == [[100], [100], [100, 102], [100, 101, 102]]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(st.integers(0, 60), st.integers(0, 40), st.booleans()),
