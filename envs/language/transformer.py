@@ -219,9 +219,7 @@ class Transformer(nn.Module):
             if shape.key_heads < shape.heads:
                 groups = shape.heads // shape.key_heads
                 key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
-            heard = scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None
-            )
+            heard = self._attend(query, key, value, mask)
             heard = heard.transpose(1, 2).reshape(batch, tokens, -1)
             values = values + self._product(heard, weights["out"])
             seen = self._norm(values, self.norms["feed_forward"][block])
@@ -229,6 +227,18 @@ class Transformer(nn.Module):
             hidden = gate * self._product(seen, weights["up"])
             values = values + self._product(hidden, weights["down"])
         return self._norm(values, self.last_norm)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Returns what each token hears: of all before it, or of those that a mask lets it."""
+        if mask is None:
+            return scaled_dot_product_attention(query, key, value, is_causal=True)
+        if not self.separate:
+            return scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        # Torch's attention adds up in an order that goes by the number of rows, if it is masked.
+        one = [part.contiguous().flatten(0, 1) for part in (query, key, value)]
+        score = torch.bmm(one[0], one[1].transpose(1, 2)) * query.shape[-1] ** -0.5
+        score = score.view(*query.shape[:3], -1).masked_fill(~mask, -torch.inf).softmax(-1)
+        return torch.bmm(score.flatten(0, 1), one[2]).view(query.shape)
 
     def _product(self, values: Tensor, weight: Tensor) -> Tensor:
         if self.separate:

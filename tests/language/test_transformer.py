@@ -125,6 +125,25 @@ def test_a_memory_changes_nothing(separate: bool) -> None:
     torch.testing.assert_close(found, whole, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_text_that_is_read_on_gives_the_same_bits_in_every_batch(
+    model: LlamaModel, threads: int
+) -> None:
+    before, texts = torch.get_num_threads(), random_texts(model, 5, 20)[0]
+    torch.set_num_threads(threads)
+    try:
+        for count in (1, 3):
+            known = torch.tensor([17, 12, 15, 17, 16])
+            memory = model.begin(texts[:, :17], 24)
+            found, after = model.go_on(memory, known, texts[:, 17 : 17 + count])
+            for i in range(5):
+                row = slice(i, i + 1)
+                alone = model.go_on(memory[row].clone(), known[row], texts[row, 17 : 17 + count])
+                assert torch.equal(alone[0], found[row]) and torch.equal(alone[1], after[row])
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Numbers(Tokenizer):
     def encode(self, text: str) -> list[int]:
         return [int(part) for part in text.split()]
