@@ -8,11 +8,10 @@ anew within each data set (R. Agarwal et al., Deep reinforcement learning at the
 statistical precipice, NeurIPS 2021).
 """
 
-import json
 from typing import Any
 
 import numpy as np
-from result_tables import RESULTS, lines
+from result_tables import existing, lines
 from scipy.stats import trim_mean
 
 STUDIES = ("short", "full", "signed")
@@ -21,13 +20,7 @@ RESAMPLES = 2000
 
 def tables() -> dict[str, str]:
     """Returns a Markdown table for each block whose results exist, by its name."""
-    found = {}
-    for name, table in TABLES.items():
-        path = RESULTS / f"offline_{name.partition(' ')[0]}.json"
-        if path.exists():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found[f"offline {name}"] = table(content)
-    return found
+    return existing("offline", TABLES)
 
 
 def scores(content: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from result_tables import RESULTS, lines
+from result_tables import existing, lines, read
 from scipy.stats import binomtest
 
 RESAMPLES = 4000
@@ -32,13 +32,7 @@ PUBLISHED = {
 
 def tables() -> dict[str, str]:
     """Returns a Markdown table for each block whose results exist, by its name."""
-    found = {}
-    for name, table in TABLES.items():
-        path = RESULTS / f"prompt_{name.partition(' ')[0]}.json"
-        if path.exists():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found[f"prompt {name}"] = table(content)
-    return found
+    return existing("prompt", TABLES)
 
 
 def exact(content: dict[str, Any]) -> str:
@@ -210,7 +204,7 @@ def shares(group: dict[str, Any]) -> np.ndarray:
 
 def picture() -> bytes:
     """Draws the shares of pairs within so many tokens, beside the published ones, as PNG."""
-    content = json.loads((RESULTS / "prompt_curves.json").read_text(encoding="utf-8"))
+    content = read("prompt_curves")
     figure = Figure(figsize=(9, 4), dpi=90, layout="constrained")
     ours, others = figure.subplots(1, 2, sharey=True)
     for group in content["groups"]:

@@ -1,6 +1,7 @@
 """Tables of the benchmarks' results, from the JSON files in `docs/results`."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,21 @@ def tables() -> dict[str, str]:
         "sindy_rl distillation": distillation(read("sindy_rl_distillation")),
         "surrogate speed": surrogate_speed(read("surrogate_speed")),
     }
+
+
+def existing(prefix: str, made: Mapping[str, Callable[[dict[str, Any]], str]]) -> dict[str, str]:
+    """Returns a Markdown table for each block whose results exist, by its name.
+
+    Args:
+        prefix: What the names of files and blocks begin with.
+        made: Tables by the names of their blocks, whose first words are those of the files.
+    """
+    found = {}
+    for name, table in made.items():
+        path = RESULTS / f"{prefix}_{name.partition(' ')[0]}.json"
+        if path.exists():
+            found[f"{prefix} {name}"] = table(read(path.stem))
+    return found
 
 
 def read(name: str) -> dict[str, Any]:

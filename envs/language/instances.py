@@ -98,6 +98,11 @@ class Instances:
         fixed = self.fixed_target
         return self.target_length if fixed is None else len(self._encoded("fixed_target", fixed))
 
+    @property
+    def by_distribution(self) -> bool:
+        """Whether goals are distributions, not tokens."""
+        return self.target == "distribution" and self.fixed_target is None
+
     def draw(self, stream: Stream) -> tuple[Pairs, Stream]:
         """Draws pairs, and reads what the model says of them without control."""
         batch, device, source = len(stream.seed), stream.seed.device, self._tokens
@@ -114,7 +119,7 @@ class Instances:
             target, stream = self._random(stream)
         empty = torch.zeros((batch, 0), dtype=torch.int64, device=device)
         none = torch.zeros(batch, dtype=torch.int64, device=device)
-        if self.fixed_target is None and self.target == "distribution":
+        if self.by_distribution:
             goal, stream = self._distribution(stream, text)
         else:
             goal = Goal(target)

@@ -104,7 +104,7 @@ def build(
 
     temperature = read_number_options(options, TEMPERATURE)["temperature"]
     instances = make_instances(options, "after", device, dtype, backend)
-    if instances.target == "distribution" and instances.fixed_target is None:
+    if instances.by_distribution:
         raise ValueError("target: got 'distribution'; allowed: tokens, which the model is to write")
     turns = read_count("turns", options.get("turns", TURNS))
     system = DialogueSystem(instances, temperature, turns, num_envs)

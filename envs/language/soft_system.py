@@ -120,8 +120,7 @@ class SoftPromptTask(Task):
         observation: str,
         price: float,
     ) -> None:
-        self._authority, self._price, self._capacity = authority, price, system.capacity
-        self._system = system
+        self._authority, self._price, self._system = authority, price, system
         embedding = system.model.embedding
         width = embedding.shape[1]
         self._directions: Tensor | None = None
@@ -146,7 +145,7 @@ class SoftPromptTask(Task):
         moves = self._authority * action
         if self._directions is None:
             return moves
-        return (moves.view(len(moves), self._capacity, -1) @ self._directions).flatten(1)
+        return (moves.view(len(moves), self._system.capacity, -1) @ self._directions).flatten(1)
 
     def observe(self, state: SoftPromptState) -> Float[Tensor, "batch observation"]:
         """Returns the scaled features, and the vectors."""
@@ -172,16 +171,16 @@ class SoftPromptTask(Task):
         features = observation[:, :count] * observation.new_tensor(SCALES)
         vectors = observation[:, count:]
         if not self._shows_vectors:
-            size = self._capacity * self._system.model.embedding.shape[1]
+            size = self._system.capacity * self._system.model.embedding.shape[1]
             vectors = observation.new_zeros((rows, size))
         none = torch.zeros(rows, dtype=torch.int64, device=observation.device)
         text = none[:, None].expand(-1, instances.text_tokens)
         target = none[:, None].expand(-1, instances.target_tokens)
         unknown = observation.new_zeros((1, self._system.model.vocabulary)).expand(rows, -1)
-        by_tokens = instances.target != "distribution" or instances.fixed_target is not None
-        wanted = unknown[:, :0] if by_tokens else unknown
-        # No token is likelier than the target's; or the divergence is small.
-        hit = features[:, 3] >= 0 if by_tokens else features[:, 0] >= -instances.tolerance
+        if instances.by_distribution:
+            wanted, hit = unknown, features[:, 0] >= -instances.tolerance
+        else:  # no token is likelier than the target's
+            wanted, hit = unknown[:, :0], features[:, 3] >= 0
         return SoftPromptState(
             Stream.start(none),
             none,
